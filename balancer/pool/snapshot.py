@@ -1,0 +1,123 @@
+"""The numbered, frozen picture of everything a proxy needs; whole each time, the latest wins.
+
+The supervisor builds it (`supervisor/truth.py`), it travels as one JSON value on the channel, and each proxy turns it into its
+own working objects (`proxy/view.py`). Plain data only, so that a proxy starts without the settings library.
+Durations are seconds, sizes bytes; `row` numbers index `telemetry.table`.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class BackendPicture:
+    """One generation of one backend slot. (name, generation) is its identity; everything else may change."""
+
+    name: str  # the slot: "web-3"
+    generation: int
+    host: str  # "127.0.0.1", "::1", or "unix:/path" with port 0
+    port: int
+    row: int  # its row in the shared table; one per (name, generation)
+    weight: int
+    backup: bool
+    takes_requests: bool  # running, ready, healthy, intent serve: decided by the supervisor alone
+    draining: bool  # finish what is in flight, then report "drained"
+    since: float  # CLOCK_MONOTONIC seconds when the process started: slow start counts from here
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPicture:
+    """One pool: its settings for traffic and its backends in slot order."""
+
+    name: str
+    row: int
+    policy: str
+    hash_on: str
+    sticky_cookie: str
+    connect_timeout: float
+    response_timeout: float
+    retries: int
+    concurrency: int  # 0: no limit
+    queue: int
+    queue_timeout: float
+    keep_alive: int
+    keep_alive_timeout: float
+    slow_start: float
+    pass_host: bool
+    expects: bool  # a backend is starting or being replaced: a request that finds none may wait for it
+    retry_after: float  # seconds until one is expected, for Retry-After; 0: not known
+    backends: tuple[BackendPicture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerPicture:
+    """One listener; its socket came with the proxy's start (one per proxy and listener)."""
+
+    name: str
+    row: int
+    pool: str  # where requests go that no route takes; "": 404
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    redirect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePicture:
+    """One [[route]]: `host` "" matches any, "*.example.com" any subdomain; `path` "" any, else a prefix on segment borders."""
+
+    host: str
+    path: str
+    pool: str
+    strip_prefix: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyPicture:
+    """The [proxy] section: limits and deadlines of the client side, and the access log."""
+
+    header_timeout: float
+    idle_timeout: float
+    body_timeout: float
+    max_header_size: int
+    max_headers: int
+    max_body_size: int  # 0: unlimited
+    max_connections: int
+    shutdown_timeout: float
+    server_header: str
+    request_id_header: str
+    access: str  # "off" · "stderr" · a path
+    access_format: str  # "combined" · "json"
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything, at one moment. A higher number replaces a lower one."""
+
+    number: int
+    proxy: ProxyPicture
+    listeners: tuple[ListenerPicture, ...]
+    routes: tuple[RoutePicture, ...]
+    pools: tuple[PoolPicture, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it travels: {"type": "snapshot", "number": …, …}."""
+        return {"type": "snapshot", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Snapshot":
+        """The inverse of `to_json`. Raises KeyError or TypeError on anything else: both ends are ours."""
+        return cls(
+            number=value["number"],
+            proxy=ProxyPicture(**value["proxy"]),
+            listeners=tuple(
+                ListenerPicture(**{**listener, "trusted_proxies": tuple(listener["trusted_proxies"])})
+                for listener in value["listeners"]
+            ),
+            routes=tuple(RoutePicture(**route) for route in value["routes"]),
+            pools=tuple(
+                PoolPicture(**{**pool, "backends": tuple(BackendPicture(**b) for b in pool["backends"])})
+                for pool in value["pools"]
+            ),
+        )
