@@ -1,0 +1,60 @@
+"""What can be asked of a running balancer, as the admin API sees it. The supervisor implements it.
+
+Results are plain JSON-able values. An operation that did not come about raises `OperationFailed` with a sentence for the
+user; one that names a thing which is not there raises `NotFound`; unusable arguments raise `BadArguments`.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from balancer.errors import BalancerError
+
+
+class OperationFailed(BalancerError):
+    """Tried, and it did not come about: HTTP 409, exit code 1."""
+
+
+class NotFound(BalancerError):
+    """No such pool, backend or operation: HTTP 404, exit code 1."""
+
+
+class BadArguments(BalancerError):
+    """The request makes no sense: HTTP 400, exit code 2."""
+
+
+class Operations(Protocol):
+    """Everything that the API offers."""
+
+    def status(self) -> dict[str, Any]:
+        """INTERFACE of `GET /api/v1/status`: what `balancer status --json` prints."""
+        ...
+
+    def unready(self) -> list[str]:
+        """Why the balancer is not ready, a line per routed pool without a backend that takes requests; empty: ready."""
+        ...
+
+    def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
+        """(content type, body) of `/metrics`."""
+        ...
+
+    def reload(self) -> AsyncIterator[dict[str, Any]]:
+        """Read the file again and replace every backend.
+
+        Yields progress: {"event": "…", …, "text": "a line for people"} and last {"event": "done", "ok": bool, "text": …}.
+        """
+        ...
+
+    def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        """The last lines of backends' output ("" selects all), then new ones as they come when `follow`.
+
+        Yields {"time": unix seconds, "pool", "backend", "generation", "stream": "stdout"|"stderr", "line"}.
+        """
+        ...
+
+    def events(self, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        """What happened, oldest first, then as it happens when `follow`. Yields `telemetry.events.Event.to_json()`."""
+        ...
+
+    def stop(self) -> None:
+        """As SIGTERM; returns at once."""
+        ...
