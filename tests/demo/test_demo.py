@@ -1,0 +1,172 @@
+"""The demo app as its users see it: over a real socket, started as its README line says."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+import trio
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.support.ports import free_port
+from tests.support.running import ROOT
+
+
+class Demo:
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "balancer.demo", "--port", str(self.port)],
+            cwd=ROOT, env={"BALANCER_BACKEND": "demo-1", "BALANCER_GENERATION": "7"}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stderr is not None
+        self.line = self.process.stderr.readline()
+
+
+@pytest.fixture
+def demo() -> Iterator[Demo]:
+    demo = Demo()
+    yield demo
+    demo.process.kill()
+    demo.process.wait()
+    assert demo.process.stderr is not None
+    demo.process.stderr.close()
+
+
+@pytest.fixture
+async def client(demo: Demo) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=demo.url, timeout=10, trust_env=False) as client:
+        yield client
+
+
+async def test_says_who_answers(demo: Demo, client: httpx.AsyncClient) -> None:
+    assert f":{demo.port}" in demo.line
+    told = (await client.get("/")).json()
+    assert (told["pid"], told["backend"], told["generation"]) == (demo.process.pid, "demo-1", "7")
+    assert ["X-Probe", "1"] in (await client.get("/headers", headers=[("X-Probe", "1")])).json()["headers"]
+    assert (await client.get("/healthz")).status_code == 200
+    page = await client.get("/", headers={"Accept": "text/html"})
+    assert "demo-1" in page.text
+    assert "ABOUT" not in page.text
+    assert (await client.get("/nothing")).status_code == 404
+    assert (await client.get("/slow?seconds=soon")).status_code == 400
+
+
+async def test_fails_at_the_asked_rate(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/fail?status=503")).status_code == 503
+    seen = {(await client.get("/fail?rate=0.5")).status_code for _ in range(60)}
+    assert seen == {200, 500}
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_echoes_any_body(client: httpx.AsyncClient, chunked: bool) -> None:
+    body = bytes(range(256)) * 8000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 100_000):
+            yield body[start : start + 100_000]
+
+    answer = await client.put("/echo", content=pieces() if chunked else body)
+    assert answer.content == body
+    assert ("content-length" in answer.headers) is not chunked
+    assert (await client.get("/bytes?n=300000")).headers["content-length"] == "300000"
+
+
+def test_echo_does_not_wait_for_the_whole_body(demo: Demo) -> None:
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=5) as sock, sock.makefile("rb") as answer:
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: demo\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+        assert [answer.readline() for _ in range(3)] == [b"HTTP/1.1 100 Continue\r\n", b"\r\n", b"HTTP/1.1 200 OK\r\n"]
+        while answer.readline().strip():
+            pass
+        sock.sendall(b"hello")
+        assert answer.read(5) == b"hello"
+        sock.sendall(b"world")
+        assert answer.read(5) == b"world"
+
+
+def test_connections_are_kept(demo: Demo) -> None:
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=5) as sock, sock.makefile("rb") as answer:
+        for body in (b"", b"unread by the handler"):
+            sock.sendall(b"POST /healthz HTTP/1.1\r\nHost: demo\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+            while answer.readline().strip():
+                pass
+            assert answer.read(3) == b"ok\n"
+        sock.sendall(b"nonsense\r\n\r\n")
+        assert answer.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+
+
+async def test_streams_and_events(client: httpx.AsyncClient) -> None:
+    started = time.monotonic()
+    assert (await client.get("/stream?count=3")).text.count("line") == 3
+    assert time.monotonic() - started >= 0.4
+    events = await client.get("/events?count=2&seconds=0.01")
+    assert events.headers["content-type"] == "text/event-stream"
+    assert [json.loads(line[6:])["backend"] for line in events.text.splitlines() if line[:5] == "data:"] == [
+        "demo-1"
+    ] * 2
+
+
+def test_websocket_echo(demo: Demo) -> None:
+    with connect(f"ws://127.0.0.1:{demo.port}/ws", compression=None) as socket:
+        for message in ("hello", b"\x00\xff" * 40_000, ""):
+            socket.send(message)
+            assert socket.recv(timeout=5) == message
+        socket.send(iter(["in ", "three ", "pieces"]))
+        assert socket.recv(timeout=5) == "in three pieces"
+        assert socket.ping(b"there?").wait(5)
+        socket.close(1000)
+        assert socket.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(b"\x81\x01a", 1002), (b"\xc1\x80....", 1002), (b"\x80\x80....", 1002), (b"\x81\x81\0\0\0\0\xff", 1007)],
+    ids=["unmasked", "reserved bit", "continues nothing", "not utf-8"],
+)
+def test_websocket_errors_have_their_code(demo: Demo, sent: bytes, code: int) -> None:
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=5) as sock, sock.makefile("rb") as answer:
+        sock.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: demo\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
+        )
+        while answer.readline().strip():
+            pass
+        sock.sendall(sent)
+        assert answer.read() == b"\x88\x02" + code.to_bytes(2, "big")
+
+
+async def test_a_crash_is_a_crash(demo: Demo, client: httpx.AsyncClient) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        await client.get("/crash?code=3")
+    assert demo.process.wait(5) == 3
+
+
+async def test_stop_finishes_what_is_in_progress(demo: Demo, client: httpx.AsyncClient) -> None:
+    answers: list[httpx.Response] = []
+
+    async def ask() -> None:
+        answers.append(await client.get("/slow?seconds=0.5"))
+
+    idle = await trio.open_tcp_stream("127.0.0.1", demo.port)
+    with connect(f"ws://127.0.0.1:{demo.port}/ws") as websocket:
+        async with trio.open_nursery() as nursery, client.stream("GET", "/events") as events:
+            lines = events.aiter_lines()
+            await anext(lines)  # the process is at work
+            nursery.start_soon(ask)
+            await client.get("/healthz")  # sent after the slow one
+            demo.process.send_signal(signal.SIGTERM)
+            assert [line async for line in lines][-1] == ""
+        assert answers[0].status_code == 200
+        assert answers[0].headers["connection"] == "close"
+        assert await idle.receive_some() == b""
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(timeout=5)
+        assert websocket.close_code == 1001
+    assert demo.process.wait(5) == 0
