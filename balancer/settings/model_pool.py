@@ -1,0 +1,222 @@
+"""[pool.NAME] and its parts: every key with its default, and why it is that."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from balancer.settings.cpus import usable_cpus
+from balancer.settings.fields import (
+    BackendHost,
+    Command,
+    Count,
+    Duration,
+    Folder,
+    GroupAddress,
+    HashKey,
+    LocalPath,
+    OptionalToken,
+    Pattern,
+    Ports,
+    PositiveDuration,
+    Share,
+    Size,
+    Statuses,
+    SurgeSize,
+)
+from balancer.settings.section import Section, key, part
+
+MAX_WEIGHT = 1000
+
+
+class GroupTls(Section):
+    """TLS towards the backends of a group."""
+
+    verify: bool = key(True, "false: any certificate is taken")
+    ca: LocalPath = key("", "PEM file: who signs the backends' certificates; default: the system's")
+    server_name: str = key("", "the name in the certificate; default: the address's host")
+    cert: LocalPath = key("", "PEM file: the certificate shown to the backend")
+    key: LocalPath = key("", "PEM file: its private key")
+
+
+class Group(Section):
+    """One [[pool.NAME.group]]: a part of a pool with its own command or address, and weight."""
+
+    command: Command = key("", "spawned here; as a pool's command")
+    backends: Count = key(1, 'a number or "auto": one per usable CPU')
+    weight: int = key(1, "0: gets nothing until changed", least=0, most=MAX_WEIGHT)
+    backup: bool = key(False, "true: gets requests only when no other backend can")
+    cwd: Folder = key(".", "relative to the file's folder")
+    env: dict[str, str] = key({}, "added to the environment; placeholders are filled in")
+    user: str = key("", "run as this user (needs root); default: the pool's")
+    address: GroupAddress = key(
+        "",
+        "running elsewhere: not started, only probed; a name with several addresses is several backends, "
+        "looked up again as its DNS records expire",
+    )
+    tls: GroupTls | None = key(None, "speak TLS to the backends of this group")
+
+    @property
+    def is_spawned(self) -> bool:
+        """Whether its backends are processes of ours."""
+        return self.address is None
+
+    @property
+    def backend_count(self) -> int:
+        """How many backends: "auto" resolved for this machine, now; 1 for an address."""
+        if not self.is_spawned:
+            return 1
+        return usable_cpus() if self.backends == "auto" else self.backends
+
+
+class Ready(Section):
+    """When a new process may take requests."""
+
+    when: Literal["probe", "message"] = key(
+        "probe",
+        '"probe": the health probe passes (TCP accept if there is no path); "message": the backend says so',
+    )
+    timeout: PositiveDuration = key("30s", "then this start has failed: a timeout is never a success")
+
+
+class Health(Section):
+    """Active health: what is asked of a backend, and what its answers mean."""
+
+    path: str = key("", '"": a TCP connect is the probe; "/healthz": GET, and status is checked')
+    status: Statuses = key("200-399", 'statuses that pass, such as "200-399" or "200,204"')
+    body: Pattern = key("", "a regular expression that the body must contain")
+    interval: PositiveDuration = key("2s", "between two probes of one backend")
+    timeout: PositiveDuration = key("2s", "for one probe, from connect to the end")
+    rise: int = key(2, "passes in a row until healthy again; the first one is enough at the start", least=1, most=100)
+    fall: int = key(3, "failures in a row until unhealthy", least=1, most=100)
+    heartbeat: Duration = key("0s", "above 0: a backend that sends no heartbeat for so long is killed and restarted")
+
+
+class Eject(Section):
+    """Passive health: judged from real traffic."""
+
+    failures: int = key(
+        5, "connect errors, timeouts, broken responses and 502/503/504 in a row; 0: off", least=0, most=10_000
+    )
+    time: PositiveDuration = key("10s", "out of rotation for this long, longer each time")
+    max: Share = key("50%", "never more than this share of a pool")
+
+
+class Restart(Section):
+    """When a process is started again or replaced."""
+
+    delay: Duration = key("100ms", "after a crash; doubles up to max_delay, back to delay after healthy_after")
+    max_delay: Duration = key("30s", "the longest wait between two starts")
+    healthy_after: Duration = key("10s", "running so long, a backend's crashes are forgotten")
+    max_crashes: int = key(0, "above 0: so many crashes within a minute put the backend on hold", least=0, most=10_000)
+    max_memory: Size = key("0", "above 0: drained and replaced once its resident memory is larger")
+    max_requests: int = key(
+        0, "drained and replaced after about so many requests (jittered by 10 %)", least=0, most=1_000_000_000
+    )
+    max_age: Duration = key("0s", "above 0: drained and replaced once it is older")
+    watch: Annotated[tuple[LocalPath, ...], Field(strict=False)] = key(
+        (), "paths: a rolling restart when a file under them changes; for development"
+    )
+
+
+class Stop(Section):
+    """How a process is asked to leave."""
+
+    drain_timeout: Duration = key("30s", "requests in flight get this long")
+    signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"] = key(
+        "SIGTERM", "what the app takes as a request to stop; Apache wants SIGWINCH, for one"
+    )
+    message: bool = key(False, 'true: also send "shutdown" over the channel')
+    timeout: Duration = key("10s", "then SIGKILL to its whole process group")
+
+
+class Rollout(Section):
+    """Rolling restart and reload."""
+
+    surge: SurgeSize = key(1, 'how many new ones start beside the old ones at a time ("25%" allowed)')
+    observe: Duration = key(
+        "0s",
+        "after the first new backend takes requests, compare it with the old ones over the same window for so long",
+    )
+    max_error_rate: Share = key(
+        "5%",
+        "roll back if more of its responses are 5xx than the old ones' by this much, or it crashes",
+    )
+    min_requests: int = key(20, "with fewer, the comparison says nothing", least=1, most=1_000_000_000)
+    on_inconclusive: Literal["continue", "rollback"] = key("continue", "what to do when the comparison says nothing")
+
+
+class Pool(Section):
+    """A named set of backends."""
+
+    command: Command = key(
+        "",
+        "a string (split as a shell would, no shell is run) or a list; "
+        "{port}, {host}, {name}, {index} and {pool} are filled in",
+    )
+    backends: Count = key(1, 'a number or "auto": one per usable CPU')
+    weight: int = key(1, "0 to 1000; 0: gets nothing until changed", least=0, most=MAX_WEIGHT)
+    backup: bool = key(False, "true: gets requests only when no other backend can")
+    cwd: Folder = key(".", "relative to the file's folder")
+    env: dict[str, str] = key({}, "added to the environment; {port}, {host}, {name}, {index} and {pool} are filled in")
+    user: str = key("", "run as this user (needs root)")
+    host: BackendHost = key("127.0.0.1", "where backends listen")
+    ports: Ports = key("ephemeral", 'or "9000-9099": which ports are handed out; room for rollout.surge is needed')
+    handover: Literal["port", "socket", "node-cluster"] = key(
+        "port",
+        '"port": the backend binds {port} itself; "socket": it inherits a listening socket (LISTEN_FDS=1, fd 3); '
+        '"node-cluster": a Node.js program that calls listen() itself',
+    )
+    mode: Literal["proxy", "shared", "pass"] = key(
+        "proxy",
+        '"proxy": requests are balanced; "shared": backends inherit the listener\'s own socket and accept themselves; '
+        '"pass": the balancer accepts and passes each connection over the channel, round robin',
+    )
+    policy: Literal["weighted-round-robin", "least-connections", "random-two", "peak-ewma", "hash"] = key(
+        "weighted-round-robin", "which backend gets the next request"
+    )
+    hash_on: HashKey = key("client-ip", 'for policy "hash": client-ip, uri, header:NAME or cookie:NAME')
+    sticky_cookie: OptionalToken = key("", "a name: each client stays with its backend while that one takes requests")
+    connect_timeout: PositiveDuration = key("3s", "for a TCP connection; local ones take less than 1ms")
+    response_timeout: PositiveDuration = key("60s", "until the response head; then 504, not retried")
+    retries: int = key(2, "further attempts on other backends", least=0, most=100)
+    concurrency: int = key(
+        0, "requests in flight per backend over all proxy processes; 0: no limit", least=0, most=100_000
+    )
+    queue: int = key(
+        100,
+        "requests that wait in one line per pool while no backend can take them but one is expected to; "
+        "when none is, 503 at once",
+        least=0,
+        most=1_000_000,
+    )
+    queue_timeout: PositiveDuration = key("10s", "then 503 with an honest Retry-After")
+    keep_alive: int = key(64, "idle connections kept per backend and proxy process; 0: none", least=0, most=100_000)
+    keep_alive_timeout: PositiveDuration = key(
+        "4s",
+        "an idle upstream connection is closed after this: before Node's and uvicorn's 5 s, so that no request "
+        "meets a closing one",
+    )
+    slow_start: Duration = key("0s", "weight rises from 0 to full over this time after a backend becomes healthy")
+    pass_host: bool = key(True, "true: backends see the client's Host; false: their own address")
+    group: Annotated[tuple[Group, ...], Field(strict=False)] = key(
+        (), "instead of command, backends, weight, backup, cwd and env: a pool of several groups"
+    )
+    ready: Ready = part(Ready, "when a new process may take requests")
+    health: Health = part(Health, "active health")
+    eject: Eject = part(Eject, "passive health: judged from real traffic")
+    restart: Restart = part(Restart, "when a process is started again or replaced")
+    stop: Stop = part(Stop, "how a process is asked to leave")
+    rollout: Rollout = part(Rollout, "rolling restart and reload")
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Its groups in the file's order; a pool without [[group]] has one, made of its own command and what belongs to it."""
+        if not self.group:
+            own = ("command", "backends", "weight", "backup", "cwd", "env", "user")
+            return (Group.model_construct(**{key: getattr(self, key) for key in own}, address=None, tls=None),)
+        return tuple(group if group.user else group.model_copy(update={"user": self.user}) for group in self.group)
+
+    @property
+    def backend_count(self) -> int:
+        """How many backends in all groups; "auto" resolved for this machine, now."""
+        return sum(group.backend_count for group in self.groups)
