@@ -26,7 +26,7 @@ async def serve(
     local: bool = False,
     token: str = "",
     address: str = "",
-    limits: Limits = Limits(),  # noqa: B008 frozen
+    limits: Limits = Limits(),
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer on these listeners until cancelled; they are closed at the end.

@@ -1,0 +1,124 @@
+"""The command as a whole: verbs found by name, `--config` before or after them, and every error one line on stderr."""
+
+import difflib
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from balancer import __version__
+from balancer.errors import BalancerError
+
+# Verb → what it does, for the help: reading it must not import the verb's module.
+VERBS = {
+    "run": "Run in the foreground until stopped (what no verb at all does too).",
+    "check": "Validate the file; print ok, or every problem at once.",
+    "init": "Write a commented starting file.",
+    "schema": "Print the JSON Schema of the file, for editors.",
+    "status": "Show pools and backends.",
+    "reload": "Read the file again and replace every backend; wait until done.",
+    "logs": "Show what backends wrote to stdout and stderr.",
+    "events": "Show what happened to processes and traffic.",
+    "stop": "Stop the balancer; wait until it has stopped.",
+}
+DEFAULT = "run"
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
+
+
+class Verbs(click.Group):
+    """Finds `balancer.cli.<verb>.verb` when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"balancer.cli.{cmd_name}")
+        command: click.Command = module.verb
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS:
+            raise click.UsageError(f"there is no verb {args[0]!r}{_meant(args[0], VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def config_option(function: Any) -> Any:
+    """The `--config F` that every verb takes; given before the verb it counts too. The function gets a Path `config`."""
+
+    def take(ctx: click.Context, _: click.Parameter, value: str | None) -> Path:
+        chosen = value or ctx.find_root().params.get("config") or os.environ.get("BALANCER_CONFIG") or "cluster.toml"
+        return Path(chosen)
+
+    return click.option(
+        "-c", "--config", metavar="FILE", callback=take, help="The file [default: $BALANCER_CONFIG, then cluster.toml]."
+    )(function)
+
+
+@click.group(cls=Verbs, invoke_without_command=True, context_settings=CONTEXT)
+@click.option("-c", "--config", metavar="FILE", help="The file [default: $BALANCER_CONFIG, then cluster.toml].")
+@click.version_option(__version__, prog_name="balancer", message="%(prog)s %(version)s")
+@click.pass_context
+def balancer(ctx: click.Context, config: str | None) -> None:
+    """Start any HTTP app N times and be the front door to it: process manager and load balancer in one."""
+    if ctx.invoked_subcommand is None:
+        command = balancer.get_command(ctx, DEFAULT)
+        assert command is not None
+        ctx.exit(command.main([], parent=ctx, standalone_mode=False) or 0)
+
+
+def entry(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit. No traceback for anything that a user can cause."""
+    try:
+        code = balancer.main(args, prog_name="balancer", standalone_mode=False)
+        _finish(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as leave:
+        _finish(leave.exit_code)
+    except click.ClickException as wrong:
+        _finish(2, _usage(wrong))
+    except (KeyboardInterrupt, click.Abort):
+        _finish(INTERRUPTED)
+    except BrokenPipeError:
+        # `balancer logs | head`: the reader has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _finish(0)
+    except BalancerError as failed:
+        _finish(2 if _is_wrong_file(failed) else 1, str(failed))
+
+
+def _finish(code: int, message: str = "") -> NoReturn:
+    if message:
+        print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def _usage(wrong: click.ClickException) -> str:
+    """Click's complaint on one line, with a suggestion and where to read on."""
+    message = wrong.format_message().strip().rstrip(".")
+    if isinstance(wrong, click.NoSuchOption):
+        message = f"there is no option {wrong.option_name}{_meant(wrong.option_name, wrong.possibilities or ())}"
+    context = getattr(wrong, "ctx", None)
+    where = context.command_path if context else "balancer"
+    return f"{where}: {message} (see {where} --help)"
+
+
+def _meant(given: str, known: Any) -> str:
+    close = difflib.get_close_matches(given, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _is_wrong_file(failed: BalancerError) -> bool:
+    """Exit code 2 is for the command line and the file; without importing the settings when they were not in use."""
+    loaded = sys.modules.get("balancer.settings.problems")
+    return loaded is not None and isinstance(failed, getattr(loaded, "SettingsError", ()))
