@@ -1,0 +1,68 @@
+"""Keys that this version knows and cannot honour yet: setting one is an error, because nothing is parsed and ignored.
+
+A feature that gets built takes its row out of the table.
+"""
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from balancer.settings.checks import Finding
+from balancer.settings.model import Settings
+from balancer.settings.problems import Key
+
+Pattern = tuple[str, ...]
+
+# Way to the key ("*": any name or number) → the values that are available.
+_AVAILABLE: dict[Pattern, tuple[object, ...]] = {
+    ("listen", "*", "tls"): (None,),
+    ("listen", "*", "redirect"): ("",),
+    ("listen", "*", "proxy_protocol"): (False,),
+    ("pool", "*", "policy"): ("weighted-round-robin", "least-connections"),
+    ("pool", "*", "sticky_cookie"): ("",),
+    ("pool", "*", "mode"): ("proxy",),
+    ("pool", "*", "handover"): ("port",),
+    ("pool", "*", "concurrency"): (0,),
+    ("pool", "*", "slow_start"): (0.0,),
+    ("pool", "*", "group", "*", "tls"): (None,),
+    ("pool", "*", "health", "heartbeat"): (0.0,),
+    ("pool", "*", "eject", "failures"): (5,),
+    ("pool", "*", "eject", "time"): (10.0,),
+    ("pool", "*", "eject", "max"): (0.5,),
+    ("pool", "*", "restart", "max_memory"): (0,),
+    ("pool", "*", "restart", "max_requests"): (0,),
+    ("pool", "*", "restart", "max_age"): (0.0,),
+    ("pool", "*", "restart", "watch"): ((),),
+    ("pool", "*", "rollout", "observe"): (0.0,),
+    ("pool", "*", "rollout", "max_error_rate"): (0.05,),
+    ("pool", "*", "rollout", "min_requests"): (20,),
+    ("pool", "*", "rollout", "on_inconclusive"): ("continue",),
+}
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Every key whose value this version cannot honour."""
+    for pattern, values in _AVAILABLE.items():
+        for key, value in _matches(settings, pattern, ()):
+            if value not in values:
+                yield Finding(key, _message(key, value, values))
+
+
+def _message(key: Key, value: object, values: tuple[object, ...]) -> str:
+    if isinstance(value, str):
+        others = f"; available: {', '.join(str(v) for v in values)}" if any(values) else ""
+        return f"'{value}' is not available in this version{others}"
+    return f"{key[-1]} is not available in this version"
+
+
+def _matches(value: object, pattern: Pattern, key: Key) -> Iterator[tuple[Key, object]]:
+    if not pattern:
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _matches(item, pattern[1:], (*key, name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _matches(item, pattern[1:], (*key, index))
+    elif isinstance(value, BaseModel):
+        yield from _matches(getattr(value, pattern[0]), pattern[1:], (*key, pattern[0]))
