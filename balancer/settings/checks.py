@@ -137,7 +137,7 @@ def _reach(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 ("pool", name),
                 f'nothing leads to this pool; add pool = "{name}" to a listener, or a [[route]] to it',
-                about=(("pool", name), ("listen", "*", "pool"), ("route", "*", "pool")),
+                about=(("listen", "*", "pool"), ("route", "*", "pool")),
             )
 
 

@@ -188,10 +188,10 @@ class Settings(Section):
     @property
     def reached_pools(self) -> frozenset[str]:
         """Names of the pools to which a listener or a route leads, whether they exist or not."""
-        return frozenset(
-            {self.default_pool(name) for name in self.listen} - {""}
-            | {route.pool for route in self.route if self.listen}
-        )
+        leading = {self.default_pool(name) for name in self.listen}
+        if self.listen:
+            leading |= {route.pool for route in self.route}
+        return frozenset(leading - {""})
 
     def addresses(self) -> dict[str, Address]:
         """Every address that clients can connect to, by listener."""
