@@ -1,0 +1,111 @@
+"""Bytes from one socket to another without passing through Python: `splice(2)` over a kept pipe.
+
+Only for bodies of known length between plain sockets. `SO_RCVLOWAT` lets the kernel wake us for a quarter of a megabyte instead
+of for each segment, as long as the sender keeps up; `proxy/sweep` lowers it when one does not, so that a slow stream is not held back.
+"""
+
+import fcntl
+import os
+import socket
+from time import monotonic
+from typing import Final
+
+import trio
+
+from balancer.net.wire import Wire
+
+PIPE_SIZE: Final = 1024 * 1024  # the kernel's default ceiling for an unprivileged pipe
+LOW_WATER: Final = 256 * 1024
+_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "SPLICE_F_MOVE") else 0x01 | 0x02
+_KEPT: Final = 16  # idle pipes kept: 16 MiB of the 64 MiB that one user may have in enlarged pipes
+_TURNS: Final = 16  # pieces moved before other tasks get a turn
+
+
+class Pipes:
+    """Empty pipes, kept for the next body."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[int, int]] = []
+
+    def take(self) -> tuple[int, int]:
+        """(read end, write end) of an empty pipe. Raises OSError when out of descriptors."""
+        if self._idle:
+            return self._idle.pop()
+        pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        except OSError:
+            pass  # over the user's quota: the default 64 KiB works too
+        return pipe
+
+    def give_back(self, pipe: tuple[int, int], is_empty: bool) -> None:
+        """Keep it if it is empty, else close it."""
+        if is_empty and len(self._idle) < _KEPT:
+            self._idle.append(pipe)
+        else:
+            os.close(pipe[0])
+            os.close(pipe[1])
+
+    def close(self) -> None:
+        """Close all idle ones."""
+        while self._idle:
+            self.give_back(self._idle.pop(), is_empty=False)
+
+
+async def splice(source: Wire, target: Wire, count: int, pipes: Pipes, timeout: float) -> int:
+    """Move `count` bytes from `source` to `target`; how many came before the source ended.
+
+    Raises the Fault of the wire that broke or stood still for `timeout` seconds (`source.late`, `target.late`).
+    """
+    pipe = pipes.take()
+    read_end, write_end = pipe
+    left = count
+    in_pipe = 0
+    turns = 0
+    try:
+        while left:
+            if left > LOW_WATER * 2:
+                if not source.lowat:
+                    raise_low_water(source)
+            elif source.lowat:
+                lower_low_water(source)
+            try:
+                in_pipe = os.splice(source.fd, write_end, min(left, PIPE_SIZE), flags=_FLAGS)
+            except BlockingIOError:
+                source.readable = False
+                source.read_deadline = monotonic() + timeout
+                await source.wait_readable()
+                continue
+            except OSError as error:
+                raise source.fault(error) from None
+            if not in_pipe:
+                return count - left
+            left -= in_pipe
+            while in_pipe:
+                try:
+                    in_pipe -= os.splice(read_end, target.fd, in_pipe, flags=_FLAGS)
+                except BlockingIOError:
+                    target.writable = False
+                    await target.wait_writable()
+                except OSError as error:
+                    raise target.fault(error) from None
+            turns += 1
+            if turns % _TURNS == 0:
+                await trio.lowlevel.checkpoint()
+        return count
+    finally:
+        if source.lowat and source.fd >= 0:
+            lower_low_water(source)
+        pipes.give_back(pipe, is_empty=not in_pipe)
+
+
+def raise_low_water(wire: Wire) -> None:
+    """Have the kernel call it readable only once a good piece has come."""
+    wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, LOW_WATER)
+    wire.lowat = True
+
+
+def lower_low_water(wire: Wire) -> None:
+    """Have the kernel call it readable at the first byte again; reports at once what is there already."""
+    wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    wire.lowat = False

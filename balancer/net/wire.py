@@ -1,0 +1,223 @@
+"""The wire: a connected, non-blocking stream socket that tasks wait on.
+
+Try first, wait second. A wait is a flag, a task and a number: a deadline is compared by `proxy/sweep`, not held by a cancel scope,
+and a peer that leaves is seen when it leaves, whoever waits for what (`Wire.watcher`).
+
+Rules: one task at a time may wait for reading and one for writing; a `Wire` is closed by its owner.
+"""
+
+import errno
+import select
+import socket
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import outcome
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
+
+from balancer.errors import Fault, Moment, Reason, Side
+from balancer.net.poller import Poller
+
+_LEFT: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class Interruptible(Protocol):
+    """Something whose waits can be ended from outside."""
+
+    def interrupt(self, fault: Fault) -> None:
+        """End every wait on it by raising `fault`."""
+        ...
+
+
+class Wire:
+    """A connected, non-blocking stream socket.
+
+    `side` and `broken` say what a reset on it means: the `Fault` it raises. `read_deadline` and `write_deadline`
+    (CLOCK_MONOTONIC seconds) hold while a task waits; `late` and `late_write` are the reasons of the fault when they pass.
+    """
+
+    __slots__ = (
+        "_fault",
+        "_poller",
+        "_recv",
+        "_send",
+        "_wants_writable",
+        "broken",
+        "fd",
+        "late",
+        "late_write",
+        "left",
+        "lowat",
+        "on_readable",
+        "read_deadline",
+        "readable",
+        "reader",
+        "side",
+        "sock",
+        "watcher",
+        "writable",
+        "write_deadline",
+        "write_timeout",
+        "writer",
+    )
+
+    def __init__(self, poller: Poller, sock: socket.socket, side: Side, broken: Reason) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.side = side
+        self.broken = broken
+        self.late = broken
+        self.late_write = broken
+        self._poller = poller
+        self._recv = sock.recv
+        self._send = sock.send
+        self.readable = True  # unknown until tried
+        self.writable = True
+        self.left = False  # the peer has closed its side, or the connection is dead
+        self.reader: Task | None = None
+        self.writer: Task | None = None
+        self.read_deadline = inf
+        self.write_deadline = inf
+        self.write_timeout = inf
+        self.lowat = False  # SO_RCVLOWAT is raised, see `net/splice`
+        self._wants_writable = False
+        self._fault: Fault | None = None
+        self.watcher: Interruptible | None = None  # whose waits end when *our* peer leaves
+        self.on_readable: Callable[[Wire], None] | None = None  # while nobody waits: an idle upstream connection
+        poller.add(self)
+
+    def on_events(self, events: int) -> None:
+        """Called by the poller with what epoll reported."""
+        if events & ~select.EPOLLOUT:
+            self.readable = True
+            task = self.reader
+            if task is not None:
+                self.reader = None
+                reschedule(task)
+            if events & _LEFT:
+                self.left = True
+                if self.watcher is not None and self.is_gone():
+                    self.watcher.interrupt(Fault(self.side, self.broken))
+            if task is None and self.on_readable is not None:
+                self.on_readable(self)
+        if events & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
+            self.writable = True
+            task = self.writer
+            if task is not None:
+                self.writer = None
+                reschedule(task)
+
+    def is_gone(self) -> bool:
+        """Whether the peer has left and nothing that it sent is still to be read. Asks the kernel."""
+        if not self.left:
+            return False
+        try:
+            return not self._recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def interrupt(self, fault: Fault) -> None:
+        """End every wait on this wire, the present ones and the next, by raising `fault`."""
+        self._fault = fault
+        for task in (self.reader, self.writer):
+            if task is not None:
+                reschedule(task, outcome.Error(fault))
+        self.reader = self.writer = None
+
+    async def wait_readable(self) -> None:
+        """Until there may be something to read. Raises the fault of an interruption."""
+        if self._fault is not None:
+            raise self._fault
+        if not self.readable:
+            self.reader = current_task()
+            await wait_task_rescheduled(self._abort_reader)
+
+    async def wait_writable(self) -> None:
+        """Until there may be room to write, `write_timeout` at most. Raises the fault of an interruption."""
+        if self._fault is not None:
+            raise self._fault
+        if not self._wants_writable:
+            self._wants_writable = True
+            self._poller.want_writable(self)
+        if not self.writable:
+            self.write_deadline = monotonic() + self.write_timeout
+            self.writer = current_task()
+            await wait_task_rescheduled(self._abort_writer)
+
+    async def receive(self, size: int = 32768) -> bytes:
+        """What there is to read, at most `size` bytes; b"" at the end. Raises Fault (this side's) when it breaks or is late."""
+        while True:
+            if self.readable:
+                try:
+                    data = self._recv(size)
+                except BlockingIOError:
+                    self.readable = False
+                except OSError as error:
+                    raise self.fault(error) from None
+                else:
+                    # A short read has emptied the kernel's buffer; only an end that is already known is still to come.
+                    if len(data) < size and not self.left:
+                        self.readable = False
+                    return data
+            if self._fault is not None:
+                raise self._fault
+            if not self.readable:
+                self.reader = current_task()
+                await wait_task_rescheduled(self._abort_reader)
+
+    def send_now(self, data: "bytes | memoryview[int]") -> int:
+        """Write what fits now; how many bytes that was. Raises Fault when the connection is broken."""
+        try:
+            return self._send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self.fault(error) from None
+
+    async def send(self, data: "bytes | memoryview[int]") -> None:
+        """Write all of it. Raises Fault when it breaks or no byte moves for `write_timeout`."""
+        sent = self.send_now(data)
+        if sent < len(data):
+            await self.send_rest(data, sent)
+
+    async def send_rest(self, data: "bytes | memoryview[int]", sent: int) -> None:
+        """Write all from `sent` on, after a `send_now` that was not enough."""
+        rest = memoryview(data)[sent:]
+        while rest:
+            self.writable = False
+            await self.wait_writable()
+            rest = rest[self.send_now(rest) :]
+
+    def fault(self, error: OSError) -> Fault:
+        """What an OSError on this wire means."""
+        name = errno.errorcode.get(error.errno or 0, "error")
+        return Fault(self.side, self.broken, Moment.AFTER_SEND, name)
+
+    def shutdown_write(self) -> None:
+        """Say that nothing more comes; reading goes on."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it is gone already, which reading will tell
+
+    def close(self) -> None:
+        """Close it; whoever still waits on it gets a fault. May be called again."""
+        if self.fd >= 0:
+            self._poller.remove(self)
+            self.fd = -1
+            self.sock.close()
+            self.interrupt(Fault(self.side, self.broken))
+            self.watcher = None
+            self.on_readable = None
+
+    def _abort_reader(self, _: Any) -> Abort:
+        self.reader = None
+        return Abort.SUCCEEDED
+
+    def _abort_writer(self, _: Any) -> Abort:
+        self.writer = None
+        return Abort.SUCCEEDED

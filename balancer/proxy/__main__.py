@@ -1,0 +1,6 @@
+"""`python -m balancer.proxy CHANNEL_FD TABLE_FD TABLE_SHAPE SLOT NAME=FD …`: started by the supervisor, never by hand."""
+
+from balancer.proxy.process import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""One request on its way: what is known of it, and how it is counted in the end."""
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from balancer.errors import Fault
+from balancer.http1.heads import RequestHead
+from balancer.proxy.view import Backend, Pool
+from balancer.telemetry.table import (
+    CODE_OFFSET,
+    DURATION,
+    ERRORS,
+    METHOD_BASE,
+    METHOD_OTHER,
+    REASON_OFFSET,
+    REQUEST_BYTES,
+    RESPONSE_BYTES,
+    SERVER_ERRORS,
+    observe,
+)
+
+if TYPE_CHECKING:
+    from balancer.proxy.upload import Upload
+
+NO_POOL_ROW: Final = 0  # the pool row of requests that reached no pool
+
+
+class Exchange:
+    """One request and what became of it. Times are CLOCK_MONOTONIC seconds, sizes bytes of message bodies."""
+
+    __slots__ = (
+        "backend",
+        "body",
+        "fault",
+        "head",
+        "pool",
+        "received",
+        "request_id",
+        "sent",
+        "started",
+        "status",
+        "target",
+        "trusted",
+        "upload",
+        "upstream_head",
+    )
+
+    def __init__(self, head: RequestHead, started: float) -> None:
+        # from the client
+        self.head = head
+        self.target = head.target
+        self.started = started
+        self.trusted = False
+        self.body = b""  # what is at hand of the body
+        self.upload: Upload | None = None  # the rest of it, still to come
+        # decided here
+        self.pool: Pool | None = None
+        self.request_id = b""
+        self.upstream_head = b""
+        self.backend: Backend | None = None
+        # to the client
+        self.status = 0
+        self.received = 0  # body bytes from the client
+        self.sent = 0  # body bytes to the client
+        self.fault: Fault | None = None
+
+    def count(self, cells: "memoryview[int]", pool_row: int) -> float:
+        """Count it where it belongs: on its backend, or on the pool (`pool_row`) when no backend answered. Gives its seconds."""
+        seconds = monotonic() - self.started
+        backend = self.backend
+        fault = self.fault
+        base = pool_row if backend is None else backend.base
+        cells[base + METHOD_BASE.get(self.head.method, METHOD_OTHER) + CODE_OFFSET[self.status]] += 1
+        observe(cells, base + DURATION, seconds)
+        cells[base + REQUEST_BYTES] += self.received
+        cells[base + RESPONSE_BYTES] += self.sent
+        if backend is not None and self.status >= 500:
+            cells[base + SERVER_ERRORS] += 1
+        if fault is not None:
+            cells[pool_row + ERRORS + REASON_OFFSET[fault.reason]] += 1
+        return seconds

@@ -1,0 +1,193 @@
+"""A request goes to a backend, and the head of its response comes back.
+
+Knows nothing of the client's wire: `Client` gives an `Exchange` and gets a `ResponseHead` and the `Upstream` it stands on.
+The claim on the backend stays with the exchange until its owner releases it.
+"""
+
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final
+
+from balancer.errors import Fault, Moment, Reason, Side
+from balancer.http1.heads import RequestHead
+from balancer.http1.replies import IDEMPOTENT, may_retry
+from balancer.http1.responses import ResponseHead, parse_response
+from balancer.net.poller import Poller
+from balancer.net.wire import Wire
+from balancer.proxy.exchange import Exchange
+from balancer.proxy.queue import Place
+from balancer.proxy.upstream import Upstream, connect, take_idle
+from balancer.proxy.view import Backend, Pool, View
+from balancer.telemetry.table import (
+    CONNECTIONS_NEW,
+    CONNECTIONS_REUSED,
+    QUEUE,
+    QUEUE_LENGTH,
+    REASON_OFFSET,
+    RESPONSE,
+    RETRIES,
+    observe,
+)
+
+MAX_RESPONSE_HEAD: Final = 64 * 1024  # HAProxy's and Envoy's default is of this order; nginx's is 4 to 8 KiB
+MAX_RESPONSE_FIELDS: Final = 256
+MAX_INTERIM: Final = 32  # 1xx responses before the final one
+STALE_TRIES: Final = 3  # kept connections that turn out closed, before a new one is made for certain
+
+Interim = Callable[[ResponseHead], Awaitable[None]]
+
+
+class Forwarder:
+    """Carries requests of one proxy process to backends."""
+
+    def __init__(self, view: View, poller: Poller) -> None:
+        self._view = view
+        self._poller = poller
+        self._cells = view.table.cells
+
+    async def forward(self, x: Exchange, pool: Pool, client: Wire, interim: Interim) -> tuple[ResponseHead, Upstream]:
+        """The response head, and the connection with its body. Raises Fault; then `x.backend` is released already."""
+        tried: list[Backend] = []
+        attempts_left = pool.picture.retries
+        stale_left = STALE_TRIES
+        while True:
+            backend = pool.claim(tried)
+            if backend is None:
+                if tried and pool.candidates:
+                    assert x.fault is not None
+                    raise x.fault
+                await self._queue(pool, client)
+                tried.clear()
+                continue
+            x.backend = backend
+            upstream = None
+            try:
+                upstream = take_idle(backend) if stale_left else None
+                if upstream is not None and x.head.method not in IDEMPOTENT and not upstream.is_quiet():
+                    # What must not run twice goes on a connection that is known to be open: asked, not assumed.
+                    upstream.close()
+                    upstream = None
+                if upstream is None:
+                    upstream = await self._connect(backend, client)
+                    self._cells[backend.base + CONNECTIONS_NEW] += 1
+                else:
+                    self._cells[backend.base + CONNECTIONS_REUSED] += 1
+                return await self._attempt(x, upstream, client, interim), upstream
+            except BaseException as error:
+                if upstream is not None:
+                    upstream.close()
+                self._view.release(backend)
+                client.watcher = None
+                if not isinstance(error, Fault):
+                    raise
+                x.fault = fault = error
+                if fault.side is not Side.BACKEND:
+                    if fault.side is Side.BALANCER:
+                        x.backend = None
+                    raise
+                x.backend = None
+                is_stale = upstream is not None and upstream.is_reused and fault.reason is Reason.RESET
+                if not is_stale:
+                    self._view.observe(backend, fault)
+                replayable = x.upload is None or not x.upload.has_begun
+                if not replayable or not may_retry(fault, x.head.method, backend_exited=False):
+                    raise
+                if is_stale and stale_left:
+                    stale_left -= 1
+                elif attempts_left:
+                    attempts_left -= 1
+                    tried.append(backend)
+                else:
+                    raise
+                self._cells[pool.base + RETRIES + REASON_OFFSET[fault.reason]] += 1
+
+    async def _connect(self, backend: Backend, client: Wire) -> Upstream:
+        if client.is_gone():
+            raise Fault(Side.CLIENT, Reason.CLIENT_GONE)
+        return await connect(backend, self._poller, backend.pool.picture.connect_timeout)
+
+    async def _attempt(self, x: Exchange, upstream: Upstream, client: Wire, interim: Interim) -> ResponseHead:
+        wire = upstream.wire
+        picture = upstream.backend.pool.picture
+        message = x.upstream_head
+        if not picture.pass_host:
+            message = with_host(message, x.head, upstream.backend.authority)
+        if x.body:
+            message += x.body
+        # From here until the response is through, a client that leaves ends the waits on this backend.
+        client.watcher = wire
+        if client.left and client.is_gone():
+            raise Fault(Side.CLIENT, Reason.CLIENT_GONE)
+        try:
+            sent = wire.send_now(message)
+        except Fault as fault:
+            fault.moment = Moment.BEFORE_SEND
+            raise
+        if sent < len(message):
+            wire.write_timeout = picture.response_timeout
+            await wire.send_rest(message, sent)
+        sent_at = monotonic()
+        wire.read_deadline = sent_at + picture.response_timeout
+        wire.late = Reason.RESPONSE_TIMEOUT
+        if x.upload is not None:
+            x.upload.start(upstream)
+        head = await self._final_head(x, upstream, interim)
+        observe(self._cells, upstream.backend.base + RESPONSE, monotonic() - sent_at)
+        return head
+
+    async def _final_head(self, x: Exchange, upstream: Upstream, interim: Interim) -> ResponseHead:
+        wire = upstream.wire
+        method = x.head.method
+        buffer = b""
+        interims = 0
+        while True:
+            data = await wire.receive()
+            if not data:
+                if buffer:
+                    raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, Moment.AFTER_SEND, "closed inside the head")
+                raise Fault(Side.BACKEND, Reason.RESET, Moment.AFTER_SEND, "closed without a response")
+            buffer = buffer + data if buffer else data
+            while True:
+                head = parse_response(buffer, method, MAX_RESPONSE_HEAD, MAX_RESPONSE_FIELDS)
+                if head is None:
+                    break
+                if head.status >= 200 or head.status == 101:
+                    if head.status == 101 and not x.head.upgrade:
+                        raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, Moment.AFTER_SEND, "101 that nobody asked for")
+                    upstream.buffer = buffer[head.size :]
+                    return head
+                interims += 1
+                if interims > MAX_INTERIM:
+                    raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, Moment.AFTER_SEND, "too many interim responses")
+                buffer = buffer[head.size :]
+                if x.head.minor:
+                    await interim(head)
+                if not buffer:
+                    break
+
+    async def _queue(self, pool: Pool, client: Wire) -> None:
+        """Wait in the pool's line until a backend may take the request. Raises Fault when there is no sense or no room in it."""
+        picture = pool.picture
+        if not pool.may_wait():
+            raise Fault(Side.BALANCER, Reason.NO_BACKEND)
+        if len(pool.queue) >= picture.queue:
+            raise Fault(Side.BALANCER, Reason.QUEUE_FULL if picture.queue else Reason.NO_BACKEND)
+        joined = monotonic()
+        place: Place = pool.queue.join(joined + picture.queue_timeout)
+        client.watcher = place
+        self._cells[pool.base + QUEUE_LENGTH] = len(pool.queue)
+        try:
+            if client.is_gone():
+                raise Fault(Side.CLIENT, Reason.CLIENT_GONE)
+            await place.wait()
+        finally:
+            client.watcher = None
+            pool.queue.leave(place)
+            self._cells[pool.base + QUEUE_LENGTH] = len(pool.queue)
+            observe(self._cells, pool.base + QUEUE, monotonic() - joined)
+
+
+def with_host(message: bytes, head: RequestHead, authority: bytes) -> bytes:
+    """The composed request head with the backend's own Host: composed without one, it gets it behind the request line."""
+    line_end = message.index(b"\r\n") + 2
+    return b"%sHost: %s\r\n%s" % (message[:line_end], authority, message[line_end:])

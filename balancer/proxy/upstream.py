@@ -1,0 +1,127 @@
+"""Connections to backends: made, kept while idle, taken again, dropped the moment a backend closes its end."""
+
+import errno
+import socket
+from math import inf
+from time import monotonic
+from typing import Final
+
+from balancer.errors import Fault, Moment, Reason, Side
+from balancer.net.poller import Poller
+from balancer.net.wire import Wire
+from balancer.proxy.view import Backend
+
+_REFUSED: Final = frozenset((errno.ECONNREFUSED, errno.ENOENT))
+
+
+class Upstream:
+    """One connection to a backend. `buffer` holds what was read beyond what has been used."""
+
+    __slots__ = ("_is_idle", "backend", "buffer", "idle_since", "is_reused", "wire")
+
+    def __init__(self, wire: Wire, backend: Backend) -> None:
+        self.wire = wire
+        self.backend = backend
+        self.buffer = b""
+        self.is_reused = False
+        self.idle_since = 0.0
+        self._is_idle = False
+        wire.on_readable = self._on_readable
+
+    def park(self) -> None:
+        """Keep it for the next request, if it is still good and there is room; else close it."""
+        backend = self.backend
+        if backend.draining or len(backend.idle) >= backend.pool.picture.keep_alive or not self.is_quiet():
+            self.close()
+            return
+        self.idle_since = monotonic()
+        self._is_idle = True
+        backend.idle.append(self)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since the last response: neither an end nor bytes that nobody asked for. Asks the kernel."""
+        wire = self.wire
+        if not wire.readable:
+            return True
+        try:
+            wire.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            wire.readable = False
+            return True
+        except OSError:
+            pass
+        return False
+
+    def expire(self) -> None:
+        """Close it while idle."""
+        if self._is_idle:
+            self._is_idle = False
+            self.backend.idle.remove(self)
+        self.close()
+
+    def close(self) -> None:
+        """Close it, in whatever state it is."""
+        self.wire.close()
+
+    def _on_readable(self, wire: Wire) -> None:
+        # While idle, anything that comes makes it useless: an end, or bytes that would be taken for the next response.
+        if self._is_idle:
+            self.expire()
+
+    def taken(self) -> None:
+        """It leaves the idle ones for a request."""
+        self._is_idle = False
+        self.is_reused = True
+
+
+def take_idle(backend: Backend) -> Upstream | None:
+    """The idle connection that was used last: it is the least likely to be closing."""
+    idle = backend.idle
+    if not idle:
+        return None
+    upstream = idle.pop()
+    upstream.taken()
+    return upstream
+
+
+async def connect(backend: Backend, poller: Poller, timeout: float) -> Upstream:
+    """A new connection. Raises Fault (backend, before send) when it is refused, fails or takes more than `timeout` seconds."""
+    try:
+        sock = socket.socket(backend.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise Fault(Side.BALANCER, Reason.INTERNAL, detail=f"no socket: {error.strerror}") from None
+    try:
+        if backend.family is not socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = sock.connect_ex(backend.address)
+        if code not in (0, errno.EINPROGRESS):
+            raise _connect_fault(code)
+        wire = Wire(poller, sock, Side.BACKEND, Reason.RESET)
+    except BaseException:
+        sock.close()
+        raise
+    if code == errno.EINPROGRESS:
+        try:
+            wire.writable = False
+            wire.write_timeout = timeout
+            wire.late_write = Reason.CONNECT_TIMEOUT
+            await wire.wait_writable()
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise _connect_fault(code)
+        except BaseException:
+            wire.close()
+            raise
+    if sock.getsockname()[:2] == backend.address:
+        # Nobody listens there, and the kernel gave this end the very port it was calling (simultaneous open).
+        wire.close()
+        raise _connect_fault(errno.ECONNREFUSED)
+    wire.readable = False
+    wire.late_write = Reason.RESPONSE_TIMEOUT
+    wire.write_deadline = inf
+    return Upstream(wire, backend)
+
+
+def _connect_fault(code: int) -> Fault:
+    reason = Reason.CONNECT_REFUSED if code in _REFUSED else Reason.CONNECT_FAILED
+    return Fault(Side.BACKEND, reason, Moment.BEFORE_SEND, errno.errorcode.get(code, str(code)))
