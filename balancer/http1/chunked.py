@@ -14,7 +14,7 @@ MAX_TRAILERS = 8 * 1024
 MAX_TRAILER_LINES = 32
 
 # Plain hexadecimal, at most 15 digits (below 2**60); no sign, no "0x", no space before the extension or the CRLF.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(;" + VALUE + rb")?+\r\n").match
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(;" + VALUE + rb")?\r\n").match
 _SIZE_BEGINNING = re.compile(rb"[0-9A-Fa-f]{0,15}+(?:(?<=[0-9A-Fa-f]);" + VALUE + rb")?+(?:(?<=.)\r)?+\Z", re.DOTALL)
 _TRAILER_BEGINNING = re.compile(LINES + rb"(?:" + TCHAR + rb"++(?::" + VALUE + rb")?+)?+\r?\Z")
 _TRAILERS = re.compile(rb"(" + LINES + rb")\r\n").match

@@ -33,16 +33,28 @@ def values(special: list[Special], name: bytes) -> list[bytes]:
     return [line[1] for line in special if line[0] == name]
 
 
-def members(special: list[Special], name: bytes) -> list[bytes]:
-    """The members of a list field over all its lines, in lower case, empty ones left out (RFC 9110 5.6.1)."""
-    found = (member.strip(b" \t") for member in b",".join(values(special, name)).lower().split(b","))
+def by_name(special: list[Special]) -> dict[bytes, list[bytes]]:
+    """The same for all names at once."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value, _, _ in special:
+        if name in found:
+            found[name].append(value)
+        else:
+            found[name] = [value]
+    return found
+
+
+def members(listed: list[bytes]) -> list[bytes]:
+    """The members of a list field over all its values, in lower case, empty ones left out (RFC 9110 5.6.1)."""
+    found = [member.strip(b" \t") for member in b",".join(listed).lower().split(b",")]
     return [member for member in found if member]
 
 
-def request_length(special: list[Special], minor: int) -> int:
-    """0, a number of bytes, or CHUNKED. Raises Fault on everything that two parsers could read differently (RFC 9112 6.1, 6.3)."""
-    lengths = values(special, b"content-length")
-    codings = values(special, b"transfer-encoding")
+def request_length(lengths: list[bytes], codings: list[bytes], minor: int) -> int:
+    """0, a number of bytes, or CHUNKED, from the values of Content-Length and Transfer-Encoding.
+
+    Raises Fault on everything that two parsers could read differently (RFC 9112 6.1, 6.3).
+    """
     if codings:
         if lengths:
             raise bad_request("Content-Length with Transfer-Encoding")
@@ -65,10 +77,8 @@ def request_length(special: list[Special], minor: int) -> int:
     return int(lengths[0])
 
 
-def response_length(special: list[Special], minor: int, status: int, method: bytes) -> int:
-    """0, a number of bytes, CHUNKED or UNTIL_CLOSE (RFC 9112 6.3). Raises Fault."""
-    lengths = values(special, b"content-length")
-    codings = values(special, b"transfer-encoding")
+def response_length(lengths: list[bytes], codings: list[bytes], minor: int, status: int, method: bytes) -> int:
+    """0, a number of bytes, CHUNKED or UNTIL_CLOSE (RFC 9112 6.3), from the same two fields of a response. Raises Fault."""
     if codings:
         if lengths:
             raise bad_response("Content-Length with Transfer-Encoding")

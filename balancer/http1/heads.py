@@ -15,12 +15,13 @@ from balancer.http1.framing import (
     UNTIL_CLOSE,
     Special,
     bad_request,
+    by_name,
     members,
     named_lines,
     request_length,
-    values,
 )
 from balancer.http1.grammar import (
+    CONTENT_LENGTH,
     HOST,
     LINE,
     LINES,
@@ -38,12 +39,15 @@ __all__ = ["CHUNKED", "UNTIL_CLOSE", "RequestHead", "ResponseHead", "parse_reque
 END = b"\r\n\r\n"
 
 _PLAIN = rb"(?:(?!" + REQUEST_NAME + rb":)" + LINE + rb")*+"
+_LENGTH_LINE = any_case(b"content-length:") + OWS + rb"(" + CONTENT_LENGTH + rb")" + OWS + rb"\r\n"
 _COMMON = re.compile(
     rb"(" + TOKEN + rb") (/" + TARGET_CHAR + rb"*+) HTTP/1\.1\r\n("
-    + _PLAIN + any_case(b"host:") + OWS + rb"(" + HOST + rb")" + OWS + rb"\r\n"
-    + _PLAIN + rb"(?:("
-    + any_case(b"connection:") + OWS + rb"(?:" + any_case(b"keep-alive") + rb"|(" + any_case(b"close") + rb"))" + OWS
-    + rb"\r\n)" + _PLAIN + rb")?)\r\n"
+    + _PLAIN + any_case(b"host:") + OWS + rb"(" + HOST + rb")" + OWS + rb"\r\n" + _PLAIN
+    + rb"(?:" + _LENGTH_LINE + _PLAIN + rb")?"
+    + rb"(?:(" + any_case(b"connection:") + OWS
+    + rb"(?:" + any_case(b"keep-alive") + rb"|(" + any_case(b"close") + rb"))" + OWS + rb"\r\n)" + _PLAIN + rb")?"
+    + rb"(?:" + _LENGTH_LINE + _PLAIN + rb")?"
+    + rb")\r\n"
 ).match  # fmt: skip
 _STRICT = re.compile(
     rb"(?:\r\n)?+(" + TOKEN + rb") (" + TARGET_CHAR + rb"++) HTTP/([0-9])\.([0-9])\r\n(" + LINES + rb")\r\n"
@@ -132,15 +136,17 @@ def parse_request(data: bytes, max_size: int, max_fields: int) -> RequestHead | 
     common = _COMMON(data)
     if common is None:
         return _careful(data, max_size, max_fields)
-    method, target, fields, host, connection, close = common.groups()
+    method, target, fields, host, length, connection, close, later_length = common.groups()
     size = common.end()
-    if size > max_size or fields.count(b"\n") > max_fields or method == b"CONNECT":
+    if size > max_size or fields.count(b"\n") > max_fields or method == b"CONNECT" or (length and later_length):
         return _careful(data, max_size, max_fields)
-    if connection is None:
-        return RequestHead(method, target, 1, fields, size, host, [])
-    start = common.start(5) - common.start(3)
-    special = [(b"connection", b"", start, start + len(connection))]
-    return RequestHead(method, target, 1, fields, size, host, special, 0, close is None)
+    special: list[Special] = []
+    if connection is not None:
+        start = common.start(6) - common.start(3)
+        special.append((b"connection", b"", start, start + len(connection)))
+    if length is None and (length := later_length) is None:
+        return RequestHead(method, target, 1, fields, size, host, special, 0, close is None)
+    return RequestHead(method, target, 1, fields, size, host, special, int(length), close is None)
 
 
 def _check_beginning(data: bytes, max_size: int) -> None:
@@ -188,7 +194,8 @@ def _careful(data: bytes, max_size: int, max_fields: int) -> RequestHead:
         raise bad_request(f"more than {max_fields} header fields", Reason.TOO_MANY_HEADERS)
     minor = 0 if minor_digit == b"0" else 1
     special = _special_lines(data, found.start(5), found.end(5))
-    host = _host(special, minor)
+    said = by_name(special)
+    host = _host(said.get(b"host", []), minor)
     if not target.startswith(b"/") and target != b"*":
         target, host = _from_absolute(target, method)
         fields = _with_host(fields, special, host)
@@ -200,7 +207,7 @@ def _careful(data: bytes, max_size: int, max_fields: int) -> RequestHead:
         if objection:
             raise bad_request(objection)
     head = RequestHead(method, target, minor, fields, found.end(), host, special)
-    _apply(head)
+    _apply(head, said)
     return head
 
 
@@ -212,8 +219,7 @@ def _special_lines(data: bytes, start: int, end: int) -> list[Special]:
     ]
 
 
-def _host(special: list[Special], minor: int) -> bytes:
-    hosts = values(special, b"host")
+def _host(hosts: list[bytes], minor: int) -> bytes:
     if len(hosts) > 1:
         raise bad_request("Host repeated")
     if not hosts:
@@ -245,22 +251,23 @@ def _with_host(fields: bytes, special: list[Special], host: bytes) -> bytes:
     return b"Host: %s\r\n%s" % (host, fields)
 
 
-def _apply(head: RequestHead) -> None:
+def _apply(head: RequestHead, said: dict[bytes, list[bytes]]) -> None:
     """Set what the special lines say. Raises Fault."""
-    special = head.special
-    head.length = request_length(special, head.minor)
-    options = members(special, b"connection")
-    head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
-    if options:
+    head.length = request_length(said.get(b"content-length", []), said.get(b"transfer-encoding", []), head.minor)
+    options: list[bytes] = []
+    if b"connection" in said:
+        options = members(said[b"connection"])
         named = named_lines(head.fields, options)
         if named:
-            head.special = sorted(special + named, key=lambda line: line[2])
+            head.special = sorted(head.special + named, key=lambda line: line[2])
     if head.minor == 0:
+        head.keep_alive = b"close" not in options and b"keep-alive" in options
         return  # RFC 9110 7.8, 10.1.1: Upgrade and Expect of HTTP/1.0 are ignored
-    head.expects_continue = b"100-continue" in members(special, b"expect")
-    head.trailers_ok = b"trailers" in members(special, b"te")
-    if b"upgrade" in options and head.length == 0:
+    head.keep_alive = b"close" not in options
+    head.expects_continue = b"expect" in said and b"100-continue" in members(said[b"expect"])
+    head.trailers_ok = b"te" in said and b"trailers" in members(said[b"te"])
+    if b"upgrade" in said and b"upgrade" in options and head.length == 0:
         # h2c would open an HTTP/2 connection past every rule here (RFC 9113 3.1 has withdrawn it); ignoring is always allowed.
-        protocols = members(special, b"upgrade")
+        protocols = members(said[b"upgrade"])
         if protocols and not any(protocol.startswith(b"h2c") for protocol in protocols):
-            head.upgrade = b", ".join(values(special, b"upgrade"))
+            head.upgrade = b", ".join(said[b"upgrade"])

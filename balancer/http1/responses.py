@@ -9,10 +9,10 @@ from balancer.http1.framing import (
     UNTIL_CLOSE,
     Special,
     bad_response,
+    by_name,
     members,
     named_lines,
     response_length,
-    values,
 )
 from balancer.http1.grammar import CONTENT_LENGTH, LINE, LINES, OWS, RESPONSE_NAME, VALUE, any_case
 
@@ -30,7 +30,7 @@ _COMMON = re.compile(
     + rb"|(" + any_case(b"transfer-encoding:") + OWS + any_case(b"chunked") + OWS + rb"\r\n))" + _PLAIN + rb")?"
     + rb")\r\n"
 ).match  # fmt: skip
-_STRICT = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"))?+\r\n(" + LINES + rb")\r\n").match
+_STRICT = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (" + VALUE + rb"))?\r\n(" + LINES + rb")\r\n").match
 _SPECIAL = re.compile(rb"\n(" + RESPONSE_NAME + rb"):(" + VALUE + rb")\r").finditer
 _BEGINNING = re.compile(
     rb"(?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9](?: (?:[1-9](?:[0-9](?:[0-9](?: " + VALUE
@@ -143,11 +143,14 @@ def _careful(data: bytes, method: bytes, max_size: int, max_fields: int) -> Resp
     ]
     minor = 0 if minor_digit == b"0" else 1
     status = int(status_digits)
-    length = response_length(special, minor, status, method)
-    options = members(special, b"connection")
+    found_values = by_name(special)
+    length = response_length(
+        found_values.get(b"content-length", []), found_values.get(b"transfer-encoding", []), minor, status, method
+    )
+    options = members(found_values.get(b"connection", []))
     keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options) and length != UNTIL_CLOSE
     named = named_lines(fields, options) if options else []
     if named:
         special = sorted(special + named, key=lambda line: line[2])
-    upgrade = b", ".join(values(special, b"upgrade")) if status == 101 and b"upgrade" in options else b""
+    upgrade = b", ".join(found_values.get(b"upgrade", [])) if status == 101 and b"upgrade" in options else b""
     return ResponseHead(minor, status, reason or b"", fields, found.end(), length, keep_alive, special, upgrade)
