@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from balancer.settings.address import UNIX_PATH_LIMIT, Address
 from balancer.settings.explain import did_you_mean
 from balancer.settings.model import Listen, Settings
-from balancer.settings.model_pool import Group, Pool
+from balancer.settings.model_pool import Group, Health, Pool
 from balancer.settings.placeholders import near_misses
 from balancer.settings.problems import Key
 from balancer.settings.values import PortRange
@@ -231,7 +231,7 @@ def _health(key: Key, pool: Pool) -> Iterator[Finding]:
         )
     if not path:
         for name in ("status", "body"):
-            if name in pool.health.model_fields_set and getattr(pool.health, name):
+            if getattr(pool.health, name) != getattr(Health(), name):
                 yield Finding(
                     (*at, name), "needs health.path: a TCP connect has no response", about=((*at, name), (*at, "path"))
                 )

@@ -22,6 +22,11 @@ def control_socket(config: Path, runtime_directory: str = "") -> Path:
         named = ""
     if isinstance(named, str) and named:
         return Path(os.path.abspath(path.parent / named))
+    return default_socket(path, runtime_directory)
+
+
+def default_socket(path: Path, runtime_directory: str) -> Path:
+    """For a file (absolute path) that names none: under $RUNTIME_DIRECTORY when set, else beside the file."""
     # systemd joins several directories with colons (systemd.exec(5)); the first is the unit's main one.
     folder = runtime_directory.partition(":")[0]
     return Path(folder, "balancer.sock") if folder else path.with_suffix(".sock")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr
 
 from balancer.settings.address import Address
+from balancer.settings.control import default_socket
 from balancer.settings.cpus import usable_cpus
 from balancer.settings.fields import (
     AccessLog,
@@ -163,10 +164,7 @@ class Settings(Section):
         path = Path(os.path.abspath(path))
         settings = cls.model_validate(document, context={"folder": str(path.parent)})
         settings._path = path
-        # systemd joins several directories with colons (systemd.exec(5)); the first is the unit's main one.
-        folder = runtime_directory.partition(":")[0]
-        beside = os.path.join(folder, "balancer.sock") if folder else str(path.with_suffix(".sock"))
-        settings._control_socket = settings.admin.control_socket or beside
+        settings._control_socket = settings.admin.control_socket or str(default_socket(path, runtime_directory))
         return settings
 
     @property

@@ -86,7 +86,7 @@ class Health(Section):
     body: Pattern = key("", "a regular expression that the body must contain")
     interval: PositiveDuration = key("2s", "between two probes of one backend")
     timeout: PositiveDuration = key("2s", "for one probe, from connect to the end")
-    rise: int = key(2, "passes in a row until healthy again; the first one is enough at the start", least=1, most=100)
+    rise: int = key(2, "passes in a row until healthy again", least=1, most=100)
     fall: int = key(3, "failures in a row until unhealthy", least=1, most=100)
     heartbeat: Duration = key("0s", "above 0: a backend that sends no heartbeat for so long is killed and restarted")
 
