@@ -60,15 +60,15 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
         yield from _name(key)
         yield from _listener(key, listener)
         yield from _known_pool(settings, (*key, "pool"), listener.pool)
-        for other, address in seen.items():
-            if _collide(listener.address, address):
-                yield Finding(
-                    (*key, "address"),
-                    f"'{listener.address}' is taken by listen.{other}",
-                    about=(("listen", other, "address"),),
-                )
-                break
+        yield from _taken((*key, "address"), listener.address, seen)
         seen[name] = listener.address
+
+
+def _taken(key: Key, address: Address, listeners: dict[str, Address]) -> Iterator[Finding]:
+    for name, other in listeners.items():
+        if _collide(address, other):
+            yield Finding(key, f"'{address}' is taken by listen.{name}", about=(key, ("listen", name, "address")))
+            return
 
 
 def _listener(key: Key, listener: Listen) -> Iterator[Finding]:
@@ -250,6 +250,4 @@ def _admin(settings: Settings) -> Iterator[Finding]:
             f"'{address}' can be reached from elsewhere; it needs admin.token_file",
             about=(at, ("admin", "token_file")),
         )
-    for name, listener in settings.listen.items():
-        if _collide(address, listener.address):
-            yield Finding(at, f"'{address}' is taken by listen.{name}", about=(at, ("listen", name, "address")))
+    yield from _taken(at, address, settings.addresses())

@@ -1,7 +1,7 @@
 """A person's words for what pydantic found: what stands there, what was expected, and what was probably meant."""
 
 import difflib
-import shlex
+import json
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
@@ -33,7 +33,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "bool_type": ("true or false", lambda value: f"; write {value.lower()}" if _is_bool_text(value) else ""),
     "model_type": ("a table", lambda _: ""),
     "dict_type": ("a table", lambda _: ""),
-    "tuple_type": ("a list", lambda value: f"; write [{shlex.quote(value)}]" if isinstance(value, str) else ""),
+    "tuple_type": ("a list", lambda value: f"; write [{json.dumps(value)}]" if isinstance(value, str) else ""),
 }
 
 
@@ -51,8 +51,11 @@ def _is_bool_text(value: Any) -> bool:
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The one that was probably meant, or ""."""
-    matches = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.6)
-    return matches[0] if matches else ""
+    by_lower = {choice.lower(): choice for choice in choices}
+    # In a short word one exchanged pair of letters is already a third of it.
+    cutoff = 0.6 if len(word) <= 4 else 0.7
+    matches = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
+    return by_lower[matches[0]] if matches else ""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -76,9 +79,9 @@ def message(error: ErrorDetails) -> str:
     if kind == "int_parsing_size":
         return f"{shown(value)} is out of range"
     if kind in ("model_type", "dict_type") and isinstance(value, list) and value and isinstance(value[0], Mapping):
-        return "is a list of tables here; expected one table: single brackets, as in [name]"
-    if kind == "tuple_type" and isinstance(value, Mapping):
-        return "is a table here; expected a list of tables: double brackets, as in [[name]]"
+        return "a list of tables is not a table; expected single brackets, as in [name]"
+    if kind == "tuple_type" and _section((*error["loc"], 0)):
+        return f"{shown(value)} is not a list of tables; expected double brackets, as in [[name]]"
     expected, hint = _KINDS.get(kind, ("something else", lambda _: ""))
     return f"{shown(value)} is not {expected}{hint(value)}"
 
@@ -90,14 +93,12 @@ def keys_beside(key: Key) -> Sequence[str]:
 
 
 def _unknown_key(key: Key) -> str:
-    name = str(key[-1])
+    name = str(key[-1]).replace("-", "_").lower()
     known = keys_beside(key)
     if suggestion := did_you_mean(name, known):
         return f"unknown key{suggestion}"
     if elsewhere := _tables_with(name):
         return f"unknown key; '{name}' belongs in {elsewhere[0]}"
-    if "-" in name and name.replace("-", "_") in known:
-        return f"unknown key; did you mean '{name.replace('-', '_')}'?"
     return f"unknown key; expected one of {', '.join(known)}"
 
 

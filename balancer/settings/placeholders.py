@@ -9,7 +9,7 @@ import re
 NAMES = ("port", "host", "name", "index", "pool")
 
 _KNOWN = re.compile(r"\{(" + "|".join(NAMES) + r")\}")
-_WORD = re.compile(r"\{([A-Za-z][A-Za-z_-]{0,20})\}")
+_WORD = re.compile(r"(?<!\$)\{([A-Za-z][A-Za-z_-]{0,20})\}")
 
 
 def fill(text: str, *, port: int, host: str, name: str, index: int, pool: str) -> str:
@@ -20,10 +20,10 @@ def fill(text: str, *, port: int, host: str, name: str, index: int, pool: str) -
 
 
 def near_misses(text: str) -> list[tuple[str, str]]:
-    """Words in braces that are none of the five but look like one: [("{prot}", "{port}")]."""
-    found = []
+    """Words in braces that are none of the five but look like one, each once: [("{prot}", "{port}")]."""
+    found = {}
     for match in _WORD.finditer(text):
-        if match[1] not in NAMES:
-            near = difflib.get_close_matches(match[1].lower(), NAMES, n=1, cutoff=0.65)
-            found += [(match[0], f"{{{near[0]}}}") for _ in near]
-    return found
+        near = difflib.get_close_matches(match[1].lower(), NAMES, n=1, cutoff=0.65)
+        if near and match[1] not in NAMES:
+            found[match[0]] = f"{{{near[0]}}}"
+    return list(found.items())
