@@ -59,7 +59,6 @@ class Log:
             None,
             processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, self._render],
             wrapper_class=structlog.make_filtering_bound_logger(0),
-            logger_factory=None,
         )
 
     def _render(self, _: Any, __: str, entry: MutableMapping[str, Any]) -> str:
