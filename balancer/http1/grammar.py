@@ -35,51 +35,48 @@ def any_case(name: bytes) -> bytes:
 
 
 def _names(*names: str) -> bytes:
-    return rb"|".join(any_case(name.encode()).replace(rb"\-", rb"[-_]") for name in names)
+    """A pattern for any of the names, told apart by their first letter first: most lines fail there."""
+    by_letter: dict[str, list[bytes]] = {}
+    for name in sorted(names, reverse=True):  # a name before its own prefixes
+        rest = any_case(name[1:].encode()).replace(rb"\-", rb"[-_]").replace(rb"\*", TCHAR + rb"*+")
+        by_letter.setdefault(name[0], []).append(rest)
+    letters = "".join(by_letter)
+    branches = [any_case(letter.encode()) + rb"(?:" + rb"|".join(rests) + rb")" for letter, rests in by_letter.items()]
+    return rb"(?=[" + (letters + letters.upper()).encode() + rb"])(?:" + rb"|".join(branches) + rb")"
 
 
 # An underscore counts as a hyphen: CGI and WSGI spell both X_FORWARDED_FOR, so the twin could speak for the real one.
-REQUEST_NAME = (
-    rb"(?=[HCTUEKPFVXhctuekpfvx])(?:"
-    + _names(
-        "host",
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "te",
-        "upgrade",
-        "expect",
-        "keep-alive",
-        "proxy",
-        "proxy-connection",
-        "proxy-authorization",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "forwarded",
-        "via",
-        "x-real-ip",
-        "x-request-id",
-    )
-    + rb"|"
-    + _names("x-forwarded-")
-    + TCHAR
-    + rb"*+)"
+REQUEST_NAME = _names(
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "upgrade",
+    "expect",
+    "keep-alive",
+    "proxy",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "forwarded",
+    "via",
+    "x-forwarded-*",
+    "x-real-ip",
+    "x-request-id",
 )
-RESPONSE_NAME = (
-    rb"(?=[CTUKPctukp])(?:"
-    + _names(
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "te",
-        "upgrade",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authorization",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-    )
-    + rb")"
+RESPONSE_NAME = _names(
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "upgrade",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "proxy-authentication-info",
 )
 
 # Never forwarded as they come (RFC 9110 7.6.1, 11.7). "Proxy" is no header at all, but CGI programs read it as HTTP_PROXY.

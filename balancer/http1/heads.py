@@ -55,11 +55,11 @@ _STRICT = re.compile(
 _SPECIAL = re.compile(rb"\n(" + REQUEST_NAME + rb"):(" + VALUE + rb")\r").finditer
 _HOST = re.compile(HOST).fullmatch
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?+://([^/?]*+)(.*+)").fullmatch
-_OTHER_VERSION = re.compile(rb"(?:\r\n)?+[^ \r\n]++ [^ \r\n]++ HTTP/[02-9](?:[.\r]|\Z)").match
+_OTHER_VERSION = re.compile(rb"(?:\r\n)?+[^ \r\n]++ [^ \r\n]++ HTTP/[02-9][.\r]").match
 # A prefix of a request line, or all of it: what can never become one is refused before it is complete.
 _BEGINNING = re.compile(
     rb"(?:\r\n)?+(?:\r?\Z|" + TOKEN + rb"(?:\Z| (?:\Z|" + TARGET_CHAR + rb"++(?:\Z| "
-    rb"(?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9](?:\r\n|\r?\Z)|\Z)|\Z)|\Z)|\Z)|\Z)|\Z)|\Z)|\Z)))))"
+    rb"(?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9](?:\r\n|\r?\Z)|\Z)|\Z)|[02-9]?\Z)|\Z)|\Z)|\Z)|\Z)|\Z)))))"
 ).match
 
 
