@@ -71,8 +71,8 @@ def _traffic(ledger: Ledger, reading: Reading) -> list[Metric]:
         "request_duration_seconds", "First byte of the request to last byte of the response.", _BACKEND
     )
     response = _histogram("backend_response_seconds", "Request sent to response head.", _BACKEND)
-    request_bytes = _counter("request_bytes", "Bytes of request bodies and heads received from clients.", _BACKEND)
-    response_bytes = _counter("response_bytes", "Bytes of responses sent to clients.", _BACKEND)
+    request_bytes = _counter("request_bytes", "Bytes of request bodies received from clients.", _BACKEND)
+    response_bytes = _counter("response_bytes", "Bytes of response bodies sent to clients.", _BACKEND)
     in_flight = _gauge("requests_in_flight", "Requests being answered now.", _BACKEND)
     upstream = _counter(
         "upstream_connections", "Connections used for a request: new ones and reused ones.", [*_BACKEND, "reused"]
