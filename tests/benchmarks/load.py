@@ -1,5 +1,6 @@
 """The load: one run of wrk and what it counted, and idle connections."""
 
+import http.client
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ class Shape:
     path: str = "*"
     method: str = "GET"
     body: int = 0  # bytes
+    answer: int = 100  # bytes that the right answer's body has
     connection: str = "keep"  # or "close": a new connection for each request
     connections: int = 64
     different: int = 4096  # so many heads, in turn
@@ -36,6 +38,7 @@ class Counted:
 
 def send(shape: Shape, port: int, core: int, seconds: float) -> Counted:
     """Load 127.0.0.1:port for so long, from that core. Raises RuntimeError when wrk itself fails."""
+    look(shape, port)
     # wrk counts whole seconds only.
     command = [
         "taskset", "-c", str(core), find("wrk") or "wrk", "-t1", f"-c{shape.connections}", f"-d{max(1, round(seconds))}s",
@@ -53,6 +56,20 @@ def send(shape: Shape, port: int, core: int, seconds: float) -> Counted:
     if not requests:
         trouble = trouble or "no answers"
     return Counted(requests, duration, received, numbers[8] / 1000, numbers[9] / 1000, trouble)
+
+
+def look(shape: Shape, port: int) -> None:
+    """Ask once by hand: wrk would take any 200 for an answer. Raises RuntimeError when it is not the origin's, whole."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    path = "/shop" if shape.path == "*" else shape.path
+    connection.request(shape.method, path, b"x" * shape.body, {"Host": "www.example.com"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    if answer.status != 200 or len(body) != shape.answer:
+        raise RuntimeError(f"{shape.method} {path}: {answer.status} with {len(body)} bytes, not {shape.answer}")
+    if not answer.getheader("X-Request-ID"):
+        raise RuntimeError("no X-Request-ID came back: this peer does less than the others")
 
 
 def idle_connections(port: int, count: int) -> list[socket.socket]:

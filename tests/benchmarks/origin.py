@@ -12,7 +12,7 @@ ADDRESSES = 4
 # /upload goes through an inner request, because nginx answers `return` before it has read the body.
 CONFIG = """
 daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log stderr crit;
-events {{ worker_connections 20000; }}
+events {{ worker_connections 8192; }}
 http {{
     access_log off; default_type text/html; server_tokens on;
     keepalive_requests 1000000000; keepalive_timeout 600s;

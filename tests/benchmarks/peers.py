@@ -15,7 +15,7 @@ from tests.support.running import ROOT
 
 NGINX = """
 daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log stderr crit;
-events {{ worker_connections 20000; }}
+events {{ worker_connections 8192; }}
 http {{
     access_log off; keepalive_requests 1000000000; client_max_body_size 0;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
@@ -24,7 +24,7 @@ http {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{
             proxy_pass http://origin; proxy_http_version 1.1;
-            proxy_buffering off; proxy_request_buffering off; proxy_buffer_size 64k;
+            proxy_buffering off; proxy_request_buffering off; proxy_buffer_size 128k; proxy_buffers 8 128k; client_body_buffer_size 128k;
             proxy_set_header Connection ""; proxy_set_header Host $http_host;
             proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host $http_host; proxy_set_header Forwarded "for=$remote_addr;proto=$scheme";
@@ -38,7 +38,7 @@ http {{
 HAPROXY = """
 global
     nbthread 1
-    maxconn 20000
+    maxconn 6000
     tune.bufsize 65536
 defaults
     mode http
@@ -66,12 +66,12 @@ CADDY = """
 {{
     admin off
     auto_https off
-    persist_config off
     log {{
         level ERROR
     }}
 }}
-http://127.0.0.1:{port}, http://localhost:{port} {{
+http://:{port} {{
+    bind 127.0.0.1
     header X-Request-ID {{http.request.uuid}}
     reverse_proxy {servers} {{
         lb_policy round_robin

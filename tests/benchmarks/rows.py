@@ -91,10 +91,23 @@ def idle_memory(peer: Peer, conditions: Conditions) -> Measured:
 ROWS = [
     Row("small", "small GET, kept connections", by_request(Shape()), "CPU µs per request"),
     Row("new", "small GET, a new connection for each", by_request(Shape(connection="close")), "CPU µs per request"),
-    Row("100k", "100 KB download", by_byte(Shape("/files/100k", connections=32, different=64)), "CPU ms per GB"),
-    Row("10m", "10 MB download", by_byte(Shape("/files/10m", connections=8, different=16)), "CPU ms per GB"),
     Row(
-        "upload", "1 MB upload", by_byte(Shape("/upload", "POST", UPLOAD, connections=16, different=8)), "CPU ms per GB"
+        "100k",
+        "100 KB download",
+        by_byte(Shape("/files/100k", answer=100_000, connections=32, different=64)),
+        "CPU ms per GB",
+    ),
+    Row(
+        "10m",
+        "10 MB download",
+        by_byte(Shape("/files/10m", answer=10_000_000, connections=8, different=16)),
+        "CPU ms per GB",
+    ),
+    Row(
+        "upload",
+        "1 MB upload",
+        by_byte(Shape("/upload", "POST", UPLOAD, answer=8, connections=16, different=8)),
+        "CPU ms per GB",
     ),
     Row("idle", "memory of an idle connection", idle_memory, "KB per connection"),
 ]
