@@ -1,0 +1,144 @@
+"""The slots of all pools: created, kept filled, given up. One slot has one replacement, whatever happened in which order."""
+
+import random
+
+import trio
+
+from balancer.pool.backend import BackendId
+from balancer.supervisor.backend import LocalLife
+from balancer.supervisor.remote import RemoteLife
+from balancer.supervisor.slot import Life, Slot, now
+from balancer.supervisor.spec import Care, Launch
+from balancer.supervisor.surroundings import Surroundings
+
+
+class Fleet:
+    """Keeps each slot filled for as long as it is wanted. Runs in the nursery given."""
+
+    def __init__(self, around: Surroundings, nursery: trio.Nursery) -> None:
+        self.around = around
+        self._nursery = nursery
+        self._lives: set[Life] = set()
+
+    def add(self, pool: str, index: int, launch: Launch, care: Care) -> Slot:
+        """A new slot; its first process is started."""
+        slot = Slot(pool, index, launch, care)
+        slots = self.around.truth.slots.setdefault(pool, [])
+        slots.append(slot)
+        slots.sort(key=lambda slot: slot.index)
+        self.around.truth.touch()
+        self._nursery.start_soon(self._keep, slot, name=f"slot {slot.name}")
+        return slot
+
+    async def remove(self, slot: Slot, reason: str) -> None:
+        """Drain and stop what is there, then forget the slot. Returns when nothing is left."""
+        slot.wanted = False
+        lives = [life for life in self._lives if life.backend.id.name == slot.name]
+        for life in lives:
+            life.retire(reason)
+        slot.kick()
+        for life in lives:
+            await life.gone.wait()
+        slots = self.around.truth.slots.get(slot.pool, [])
+        if slot in slots:
+            slots.remove(slot)
+        self.around.truth.touch()
+
+    def launch(self, slot: Slot, launch: Launch) -> Life:
+        """Start one more generation of the slot beside whatever is there. Raises LedgerFull."""
+        made = RemoteLife if launch.address is not None else LocalLife
+        life: Life = made(slot, launch, self.around)
+        self._lives.add(life)
+        self._nursery.start_soon(
+            self._run, life, name=f"{life.backend.id.name} generation {life.backend.id.generation}"
+        )
+        return life
+
+    def install(self, slot: Slot, life: Life) -> Life | None:
+        """Make `life` the one that the slot counts on; gives back the one that it replaces."""
+        old, slot.current = slot.current, life
+        slot.held = False
+        slot.failed_starts = 0
+        slot.history.forget()
+        slot.kick()
+        self.around.truth.touch()
+        return old
+
+    def suspect(self, id: BackendId) -> None:  # noqa: A002
+        """A request met trouble with this backend."""
+        for life in self._lives:
+            if life.backend.id == id:
+                life.probe_now()
+
+    def pid_of(self, id: BackendId) -> int | None:  # noqa: A002
+        """The process of this generation; None when it is not ours or gone."""
+        for life in self._lives:
+            if life.backend.id == id and life.process is not None:
+                return life.process.pid
+        return None
+
+    async def stop(self) -> None:
+        """Stop everything at once, gracefully; returns when the last process is gone."""
+        lives = list(self._lives)
+        for slot in self.around.truth.all_slots():
+            slot.wanted = False
+            slot.kick()
+        for life in lives:
+            life.retire("balancer stops")
+        for life in lives:
+            await life.gone.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to every process of every backend."""
+        for slot in self.around.truth.all_slots():
+            slot.wanted = False
+            slot.kick()
+        for life in list(self._lives):
+            life.kill()
+
+    async def _run(self, life: Life) -> None:
+        try:
+            await life.run()
+        finally:
+            self._lives.discard(life)
+
+    async def _keep(self, slot: Slot) -> None:
+        """Fill the slot again each time that what it counts on is over."""
+        while slot.wanted:
+            life = slot.current
+            if life is not None:
+                await life.over.wait()
+                # A rollout may have put another in its place, or an operator may want the slot no more.
+                if slot.current is life and slot.wanted:
+                    slot.current = None
+                    self._account(slot, life)
+                continue
+            kicked = slot.kicked
+            if slot.held:
+                await kicked.wait()
+                continue
+            with trio.move_on_after(max(0.0, slot.resume_at - now())) as pause:
+                await kicked.wait()
+            if pause.cancelled_caught:
+                slot.current = self.launch(slot, slot.launch)
+
+    def _account(self, slot: Slot, life: Life) -> None:
+        """What the end of `life` means for when the next one starts."""
+        events = self.around.events
+        if life.leaving:
+            slot.resume_at = 0.0
+            slot.count_restart("operator")
+            events.record("restarting", slot.pool, slot.name, slot.generation, reason=life.leaving)
+            return
+        instant = now()
+        ran = instant - life.ready_at if life.ready_at else 0.0
+        slot.failed_starts = 0 if life.ready_at else slot.failed_starts + 1
+        slot.count_restart("crash")
+        delay = slot.history.after_crash(slot.care.restart, instant, ran, random.random())
+        if delay is None:
+            slot.held = True
+            events.record("hold", slot.pool, slot.name, slot.generation, crashes=len(slot.history.crashes))
+        else:
+            slot.resume_at = instant + delay
+            events.record("restarting", slot.pool, slot.name, slot.generation, delay=round(delay, 3))
+        self.around.truth.touch()

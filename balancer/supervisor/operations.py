@@ -1,0 +1,67 @@
+"""What can be asked of the running balancer: `admin.operations.Operations` over the truth, the rollout, logs and events."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from balancer.pool.backend import BackendId
+from balancer.supervisor.readings import take_reading
+from balancer.supervisor.resources import Usage
+from balancer.supervisor.status import build_status
+
+if TYPE_CHECKING:
+    from balancer.supervisor.process import Supervisor
+
+
+class SupervisorOperations:
+    """Implements the protocol; holds nothing but what is needed to look things up."""
+
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self._supervisor = supervisor
+        self._usage = Usage(self._pid_of)
+
+    def status(self) -> dict[str, Any]:
+        """`GET /api/v1/status`."""
+        supervisor = self._supervisor
+        return build_status(supervisor.truth, supervisor.proxies, self._usage, supervisor.started)
+
+    def unready(self) -> list[str]:
+        """Why not, a line each; empty: ready."""
+        return self._supervisor.unready()
+
+    def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
+        """`/metrics`."""
+        # Not before it is asked for: a start should be quick.
+        from balancer.telemetry.exposition import render
+
+        supervisor = self._supervisor
+        return render(supervisor.truth.ledger, take_reading(supervisor, self._usage), openmetrics)
+
+    async def reload(self) -> AsyncIterator[dict[str, Any]]:
+        """Read the file again and replace every backend; yields progress."""
+        async for progress in self._supervisor.reloads.watch(self._supervisor.reloads.begin()):
+            yield progress
+
+    async def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        """Lines of backends' output."""
+        if not follow:
+            for line in self._supervisor.logs.last(last, pool, backend):
+                yield line.to_json()
+            return
+        async for line in self._supervisor.logs.follow(last, pool, backend):
+            yield line.to_json()
+
+    async def events(self, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        """What happened."""
+        if not follow:
+            for event in self._supervisor.events.last(last):
+                yield event.to_json()
+            return
+        async for event in self._supervisor.events.follow(last):
+            yield event.to_json()
+
+    def stop(self) -> None:
+        """As SIGTERM."""
+        self._supervisor.stop()
+
+    def _pid_of(self, id: BackendId) -> int | None:  # noqa: A002
+        return self._supervisor.fleet.pid_of(id)

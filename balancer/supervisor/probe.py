@@ -1,0 +1,85 @@
+"""Asking a backend whether it is well: a TCP connect, or a GET whose status and body are checked."""
+
+import random
+import socket
+from typing import Final
+
+import trio
+
+from balancer.errors import BalancerError
+from balancer.supervisor.spec import ProbeSpec
+
+MAX_BODY: Final = 64 * 1024  # bytes of the answer in which `health.body` is looked for
+
+
+class ProbeFailed(BalancerError):
+    """It did not pass; the text says why."""
+
+
+async def probe(host: str, port: int, spec: ProbeSpec) -> None:
+    """One probe; passes by returning. host: an IP address, a name, or "unix:/path". Raises ProbeFailed."""
+    try:
+        with trio.fail_after(spec.timeout):
+            stream = await _connect(host, port)
+            try:
+                if spec.path:
+                    await _ask(stream, host, port, spec)
+            finally:
+                stream.socket.close()
+    except trio.TooSlowError:
+        raise ProbeFailed(f"no answer within {spec.timeout:g} s") from None
+    except OSError as error:
+        raise ProbeFailed(error.strerror or str(error)) from error
+
+
+def pause(spec: ProbeSpec, first: bool) -> float:
+    """Seconds until the next probe; the first one at random, so that many backends are not probed in one instant."""
+    return random.uniform(0, spec.interval) if first else spec.interval
+
+
+async def _connect(host: str, port: int) -> trio.SocketStream:
+    if host.startswith("unix:"):
+        sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        address: object = host.removeprefix("unix:")
+    else:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        sock = trio.socket.socket(family, kind, protocol)
+    try:
+        await sock.connect(address)
+        # A connect to a free port of the ephemeral range may be given that very port and meet itself.
+        if not host.startswith("unix:") and sock.getsockname() == sock.getpeername():
+            raise ConnectionRefusedError(None, "Connection refused")
+        return trio.SocketStream(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _ask(stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec) -> None:
+    from balancer.http1.peer import ClientPeer, PeerError  # not before the first HTTP probe: a start should be quick
+
+    peer = ClientPeer()
+    try:
+        fields = [("Host", _authority(host, port)), ("User-Agent", "balancer-probe"), ("Connection", "close")]
+        await stream.send_all(peer.request("GET", spec.path, fields))
+        while (head := peer.response_head()) is None:
+            peer.feed(await stream.receive_some(MAX_BODY))
+        if not any(first <= head.status <= last for first, last in spec.status):
+            raise ProbeFailed(f"status {head.status}")
+        if spec.body is None:
+            return
+        body = peer.pieces()
+        while not peer.done and len(body) < MAX_BODY:
+            peer.feed(await stream.receive_some(MAX_BODY))
+            body += peer.pieces()
+    except (PeerError, trio.BrokenResourceError) as error:
+        raise ProbeFailed(str(error) or "the connection broke") from None
+    if spec.body.search(body[:MAX_BODY]) is None:
+        raise ProbeFailed("the body does not contain what health.body asks for")
+
+
+def _authority(host: str, port: int) -> str:
+    if host.startswith("unix:"):
+        return "localhost"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,69 @@
+"""When a backend is probed: quickly while it starts, at its interval afterwards, at once when a request met trouble."""
+
+import time
+from typing import Final, Protocol
+
+import trio
+
+from balancer.pool.backend import Backend
+from balancer.pool.health import Streak
+from balancer.pool.lifecycle import Health
+from balancer.supervisor.probe import ProbeFailed, pause, probe
+from balancer.supervisor.slot import Slot
+from balancer.supervisor.surroundings import Surroundings
+from balancer.telemetry.readings import Durations
+
+# A start is felt by whoever waits for it, and a refused connect costs little: often at first.
+FIRST_PAUSE: Final = 0.01
+GROWTH: Final = 1.3
+LONGEST_PAUSE: Final = 0.25
+
+
+class Probed(Protocol):
+    """Whose health is watched."""
+
+    backend: Backend
+    slot: Slot
+    around: Surroundings
+    streak: Streak
+    suspected: trio.Event
+
+
+async def probe_until_passed(backend: Backend, slot: Slot) -> None:
+    """Probe a starting backend until it passes; the caller sets the limit."""
+    wait = FIRST_PAUSE
+    while True:
+        try:
+            await probe(backend.host, backend.port, slot.care.probe)
+            return
+        except ProbeFailed:
+            await trio.sleep(wait)
+            wait = min(wait * GROWTH, LONGEST_PAUSE)
+
+
+async def watch_health(life: Probed) -> None:
+    """Probe for ever, and write the verdict to the backend."""
+    first = True
+    while True:
+        with trio.move_on_after(pause(life.slot.care.probe, first)):
+            await life.suspected.wait()
+        life.suspected = trio.Event()
+        first = False
+        await _probe_once(life)
+
+
+async def _probe_once(life: Probed) -> None:
+    spec, backend = life.slot.care.probe, life.backend
+    started = time.perf_counter()
+    why = ""
+    try:
+        await probe(backend.host, backend.port, spec)
+    except ProbeFailed as error:
+        why = str(error)
+    result = "fail" if why else "pass"
+    life.slot.probes.setdefault(result, Durations()).observe(time.perf_counter() - started)
+    if life.streak.observe(not why, spec.rise, spec.fall):
+        backend.health = life.streak.verdict
+        life.around.truth.touch()
+        detail = {"reason": why} if backend.health is Health.UNHEALTHY else {}
+        life.around.events.record(backend.health.value, backend.pool, backend.id.name, backend.id.generation, **detail)

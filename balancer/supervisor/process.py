@@ -1,0 +1,220 @@
+"""The supervisor process: from settings to exit code.
+
+Order matters for how fast the first request is answered: bind, spawn proxies and backends, and only then import and open
+what people look at (admin API, metrics).
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from balancer.admin.sockets import ControlSocket, open_admin
+from balancer.errors import BalancerError
+from balancer.settings.model import Settings
+from balancer.supervisor.fleet import Fleet
+from balancer.supervisor.listeners import ListenerSockets
+from balancer.supervisor.messages import Post
+from balancer.supervisor.notify import tell_service_manager
+from balancer.supervisor.ports import Ports
+from balancer.supervisor.proxies import Proxies
+from balancer.supervisor.reload import Reloads
+from balancer.supervisor.signals import handle_signals
+from balancer.supervisor.slot import now
+from balancer.supervisor.surroundings import Surroundings
+from balancer.supervisor.truth import Truth
+from balancer.supervisor.wanted import wanted_slots
+from balancer.telemetry.console import Console, takes_colour
+from balancer.telemetry.events import Event, Events
+from balancer.telemetry.ledger import Ledger
+from balancer.telemetry.log import Log
+from balancer.telemetry.logs import Logs
+from balancer.telemetry.table import Table
+
+EX_OK, EX_FAILED = 0, 1
+_WARNINGS = frozenset(
+    {"crashed", "hold", "start failed", "unhealthy", "drain timeout", "proxy died", "reload failed", "rolled back"}
+)
+
+
+async def supervise(settings: Settings, *, on_started: Callable[[], None] | None = None) -> int:
+    """Run until told to stop. Returns the exit code; what prevents a start is one line on stderr and code 1.
+
+    on_started: called once, when every pool that is routed to takes requests.
+    """
+    supervisor = None
+    try:
+        supervisor = Supervisor(settings)
+        await supervisor.run(on_started)
+    except BalancerError as error:
+        sys.stderr.write(f"balancer: {error}\n")
+        return EX_FAILED
+    finally:
+        if supervisor is not None:
+            supervisor.close()
+    return EX_OK
+
+
+class Supervisor:
+    """Everything that lives as long as the balancer does, made and unmade in one place."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Bind what clients and people talk to. Raises BalancerError when something cannot be had."""
+        self.settings = settings
+        self.closers: list[Callable[[], object]] = []
+        try:
+            self.control = ControlSocket(settings.path.parent / settings.control_socket)
+            self.closers.append(self.control.close)
+            self.sockets = ListenerSockets(settings.listen, settings.proxy.process_count)
+            self.closers.append(self.sockets.close)
+            admin = settings.admin.address
+            self.admin = open_admin(admin.host, admin.port) if admin is not None else []
+        except BaseException:
+            self.close()
+            raise
+        self.console = Console()
+        self.closers.append(self.console.close)
+        coloured = takes_colour(sys.stderr)
+        self.log = Log(self.console, settings.log.level, settings.log.format, coloured)
+        self.logs = Logs(self.console, coloured)
+        self.events = Events(on_record=self._log_event)
+        table = Table.create(settings.proxy.process_count)
+        self.truth = Truth(settings, Ledger(table))
+        self.post = Post()
+        self.proxies = Proxies(
+            self.truth,
+            table,
+            self.sockets,
+            events=self.events,
+            sink=self.logs,
+            suspect=lambda id: self.fleet.suspect(id),  # noqa: A006
+            log=self.log.write,
+        )
+        self.fleet: Fleet
+        self.reloads = Reloads()
+        self.started = now()
+        self.stop_asked = trio.Event()
+        self.stop_now_asked = trio.Event()
+
+    async def run(self, on_started: Callable[[], None] | None) -> None:
+        """Start everything, wait until told to stop, stop everything."""
+        async with trio.open_nursery() as everything:
+            await everything.start(handle_signals, self._operations(), self._unavailable)
+            self.fleet = Fleet(self._surroundings(), everything)
+            await everything.start(self.proxies.run, name="proxies")
+            for name, pool in self.settings.pool.items():
+                for wanted in wanted_slots(pool):
+                    self.fleet.add(name, *wanted)
+            everything.start_soon(self._serve_admin, name="admin")
+            everything.start_soon(self._announce, on_started, name="announce")
+            await self.stop_asked.wait()
+            tell_service_manager(STOPPING="1")
+            self.events.record("stopping")
+            await self._stop()
+            everything.cancel_scope.cancel()
+        self.events.record("stopped")
+
+    def close(self) -> None:
+        """Give back what was bound and opened."""
+        while self.closers:
+            self.closers.pop()()
+
+    def unready(self) -> list[str]:
+        """Why the balancer is not ready, a line each."""
+        waiting = [slot for slot in range(len(self.proxies.replaced)) if not self.proxies.is_ready(slot)]
+        lines = ["the balancer stops"] if self.stop_asked.is_set() else []
+        return lines + [f"proxy {slot} is starting" for slot in waiting] + self.truth.unready()
+
+    def stop(self) -> None:
+        """Stop gracefully; asked again, at once."""
+        if self.stop_asked.is_set():
+            self.stop_now_asked.set()
+        self.stop_asked.set()
+
+    def stop_now(self) -> None:
+        """Stop at once."""
+        self.stop_now_asked.set()
+        self.stop_asked.set()
+
+    async def _stop(self) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def gracefully() -> None:
+                await self.proxies.stop(self.settings.proxy.shutdown_timeout)
+                await self.fleet.stop()
+                nursery.cancel_scope.cancel()
+
+            if not self.stop_now_asked.is_set():
+                nursery.start_soon(gracefully)
+            await self.stop_now_asked.wait()
+            nursery.cancel_scope.cancel()
+        if self.stop_now_asked.is_set():
+            self.fleet.kill()
+            await self.proxies.stop_now()
+
+    async def _serve_admin(self) -> None:
+        from balancer.admin.api import serve
+        from balancer.supervisor.operations import SupervisorOperations
+
+        settings, operations = self.settings, SupervisorOperations(self)
+        address = settings.admin.address
+        token = ""
+        if settings.admin.token_file:
+            token = (await trio.Path(settings.admin.token_file).read_text()).strip()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: serve(operations, listeners=[self.control.listener], local=True))
+            if self.admin and address is not None:
+                nursery.start_soon(lambda: serve(operations, listeners=self.admin, token=token, address=address.host))
+
+    async def _announce(self, on_started: Callable[[], None] | None) -> None:
+        tell_service_manager(STATUS="starting")
+        await self.truth.changes.until(lambda: not self.truth.unready())
+        await self.proxies.changes.until(
+            lambda: len(self.proxies.live) > 0 and all(proxy.is_ready for proxy in self.proxies.live.values())
+        )
+        tell_service_manager(READY="1", STATUS="serving", MAINPID=str(os.getpid()))
+        self.events.record("serving")
+        if on_started is not None:
+            on_started()
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            truth=self.truth,
+            events=self.events,
+            sink=self.logs,
+            ports=Ports(),
+            post=self.post,
+            drained=self.proxies.drained,
+            holders=self.proxies.holders,
+            debug=self.log.debug,
+        )
+
+    def _operations(self) -> Mapping[signal.Signals, Callable[[], None]]:
+        return {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            signal.SIGQUIT: self.stop_now,
+            signal.SIGHUP: lambda: None,
+            signal.SIGUSR1: self._reopen,
+        }
+
+    def _reopen(self) -> None:
+        self.proxies.reopen()
+        self.log.info("log files reopened")
+
+    def _unavailable(self, name: str) -> None:
+        self.log.warning(f"{name} is not available in this version")
+
+    def _log_event(self, event: Event) -> None:
+        fields: dict[str, Any] = dict(event.detail)
+        if event.generation:
+            fields["generation"] = event.generation
+        subject = event.backend or (f"pool {event.pool}" if event.pool else "")
+        self.log.write(
+            "warning" if event.kind in _WARNINGS else "info",
+            f"{subject} {event.kind}" if subject else event.kind,
+            fields,
+        )

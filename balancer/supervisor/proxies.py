@@ -1,0 +1,293 @@
+"""The proxy processes: started, told every change, replaced when they die, drained when the balancer stops."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+import balancer
+from balancer.channel.lines import Channel
+from balancer.errors import BalancerError, ChannelClosed
+from balancer.pool.backend import BackendId
+from balancer.supervisor import spawn
+from balancer.supervisor.listeners import ListenerSockets
+from balancer.supervisor.output import LineSink, capture
+from balancer.supervisor.slot import now
+from balancer.supervisor.truth import Truth
+from balancer.supervisor.waiting import Changes
+from balancer.telemetry.events import Events
+from balancer.telemetry.readings import Growing
+from balancer.telemetry.table import Table
+
+LARGEST_SNAPSHOT: Final = 64 * 1024 * 1024
+SOUND_AFTER: Final = 10.0  # seconds: a proxy that lived so long was sound; its successor starts at once
+LONGEST_PAUSE: Final = 5.0
+MANY: Final = 5  # deaths in a row until it is said loudly
+GRACE: Final = 2.0  # seconds beyond `proxy.shutdown_timeout` for a proxy that stops
+LAST_MOMENT: Final = 1.5  # seconds for responses already begun when everything ends at once
+
+
+class Proxy:
+    """One proxy process and what it was told."""
+
+    def __init__(self, slot: int, process: spawn.Process, channel: Channel) -> None:
+        self.slot = slot
+        self.process = process
+        self.channel = channel
+        self.since = now()
+        self.is_ready = False
+        self.sent_number = 0
+        self.applied_number = 0
+        self.known: set[BackendId] = set()  # of any snapshot sent to it
+        self.drained: set[BackendId] = set()  # of those, what it has reported
+        self.reports: dict[BackendId, list[dict[str, Any]]] = {}
+
+    def holds(self, id: BackendId) -> bool:  # noqa: A002
+        """Whether it may have a request or a connection on this backend."""
+        return id in self.known and id not in self.drained
+
+
+class Proxies:
+    """One process per slot; `changes` fires when one comes, goes, or reports."""
+
+    def __init__(
+        self,
+        truth: Truth,
+        table: Table,
+        sockets: ListenerSockets,
+        *,
+        events: Events,
+        sink: LineSink,
+        suspect: Callable[[BackendId], None],
+        log: Callable[[str, str, Mapping[str, Any]], None],
+    ) -> None:
+        self.truth = truth
+        self.table = table
+        self.sockets = sockets
+        self.events = events
+        self.sink = sink
+        self.suspect = suspect
+        self.log = log  # (level, event, fields)
+        self.live: dict[int, Proxy] = {}
+        self.changes = Changes()
+        self.replaced = [0] * table.proxies
+        self.cpu = [Growing() for _ in range(table.proxies)]
+        self._stopping = trio.Event()
+        self._latest: dict[str, Any] = {"number": 0}
+        self._latest_ids: frozenset[BackendId] = frozenset()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep every slot alive, and every proxy informed, until stopped; started once each slot had its first process."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._publish)
+            async with trio.open_nursery() as slots:
+                for slot in range(self.table.proxies):
+                    spawned = trio.Event()
+                    slots.start_soon(self._keep, slot, spawned, name=f"proxy {slot}")
+                    await spawned.wait()
+                task_status.started()
+            nursery.cancel_scope.cancel()
+
+    def is_ready(self, slot: int) -> bool:
+        """Whether the proxy of this slot accepts connections."""
+        return slot in self.live and self.live[slot].is_ready
+
+    async def drained(self, id: BackendId) -> None:  # noqa: A002
+        """Until no proxy holds anything on this backend; one that dies holds nothing."""
+        await self.changes.until(lambda: not any(proxy.holds(id) for proxy in self.live.values()))
+
+    async def holders(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
+        """Which requests are on this backend: [{"method", "path", "seconds"}]; the caller sets the limit."""
+        asked = [proxy for proxy in self.live.values() if proxy.holds(id)]
+        for proxy in asked:
+            proxy.reports.pop(id, None)
+            proxy.channel.send({"type": "report", "backend": id.name, "generation": id.generation})
+        await self.changes.until(lambda: all(id in p.reports or p.slot not in self.live for p in asked))
+        return [request for proxy in asked for request in proxy.reports.pop(id, [])]
+
+    async def applied(self) -> None:
+        """Until every live proxy works with the truth as it is now."""
+        target = self.truth.number + (1 if self.truth.is_dirty else 0)
+        await self.changes.until(lambda: all(p.applied_number >= target for p in self.live.values()))
+
+    async def stop(self, patience: float) -> None:
+        """No new connections; returns when the last proxy has finished and ended, or after `patience` seconds and a bit."""
+        self._end("stop")
+        with trio.move_on_after(patience + GRACE):
+            await self.changes.until(lambda: not self.live)
+        for proxy in self.live.values():
+            proxy.process.kill()
+        await self.changes.until(lambda: not self.live)
+
+    async def stop_now(self) -> None:
+        """A moment for responses already begun, then SIGKILL."""
+        self._end("stop_now")
+        with trio.move_on_after(LAST_MOMENT):
+            await self.changes.until(lambda: not self.live)
+        for proxy in self.live.values():
+            proxy.process.kill()
+
+    def reopen(self) -> None:
+        """Their log files anew."""
+        self._tell({"type": "reopen"})
+
+    def _end(self, kind: str) -> None:
+        self._stopping.set()
+        # Ours too, or the kernel would go on queueing connections that nobody accepts.
+        self.sockets.close()
+        self._tell({"type": kind})
+
+    def _tell(self, value: Any) -> None:
+        for proxy in self.live.values():
+            proxy.channel.send(value)
+
+    # The life of a slot.
+
+    async def _keep(self, slot: int, spawned: trio.Event) -> None:
+        deaths = 0
+        while not self._stopping.is_set():
+            started = now()
+            try:
+                proxy = self._start(slot)
+            except BalancerError as error:
+                how = str(error)
+                spawned.set()
+            else:
+                spawned.set()
+                await self._live(proxy)
+                assert proxy.process.returncode is not None
+                how = spawn.ending(proxy.process.returncode)
+                self._forget(proxy)
+            if self._stopping.is_set():
+                return
+            deaths = 0 if now() - started >= SOUND_AFTER else deaths + 1
+            self.replaced[slot] += 1
+            self.events.record("proxy died", proxy=slot, how=how, deaths=max(1, deaths))
+            if deaths and deaths % MANY == 0:
+                self.log("error", f"proxy {slot} cannot be kept alive", {"how": how, "deaths": deaths})
+            # The first successor comes at once: connections wait in the queue of its socket.
+            pause = 0.0 if deaths <= 1 else min(0.05 * 2.0**deaths, LONGEST_PAUSE)
+            with trio.move_on_after(pause):
+                await self._stopping.wait()
+
+    def _start(self, slot: int) -> Proxy:
+        ours, theirs = spawn.socket_pair()
+        sockets = self.sockets.of(slot)
+        listeners = [f"{name}={sock.fileno()}" for name, sock in sockets.items()]
+        # Without -P Python would look into the working directory first, and find who knows what there.
+        flags = [] if Path(balancer.__file__).parents[1] == Path.cwd() else ["-P"]
+        command = [sys.executable, *flags, "-m", "balancer.proxy"]
+        command += [str(theirs.fileno()), str(self.table.fd), self.table.shape, str(slot), *listeners]
+        try:
+            process = spawn.start(
+                command,
+                env=spawn.inherited(),
+                cwd=os.getcwd(),
+                user=self.truth.settings.proxy.user,
+                descriptors=[theirs.fileno(), self.table.fd, *(sock.fileno() for sock in sockets.values())],
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        channel = Channel(ours, max_line=LARGEST_SNAPSHOT, max_queued=2 * LARGEST_SNAPSHOT)
+        proxy = self.live[slot] = Proxy(slot, process, channel)
+        self._offer(proxy)
+        return proxy
+
+    async def _live(self, proxy: Proxy) -> None:
+        process = proxy.process
+        name = f"proxy-{proxy.slot}"
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process.watch)
+                for fd, stream in ((process.out, "stdout"), (process.err, "stderr")):
+                    nursery.start_soon(capture, fd, self._deliver(name, process.pid, stream), process.exited)
+                async with trio.open_nursery() as talk:
+                    talk.start_soon(proxy.channel.run)
+                    talk.start_soon(self._listen, proxy)
+                    await process.exited.wait()
+                    talk.cancel_scope.cancel()
+        finally:
+            process.kill()
+            proxy.channel.close()
+
+    def _forget(self, proxy: Proxy) -> None:
+        del self.live[proxy.slot]
+        self.table.clear_gauges(proxy.slot)
+        self.cpu[proxy.slot].forget(proxy.process.pid)
+        self.changes.fire()
+
+    def _deliver(self, name: str, pid: int, stream: str) -> Callable[[str], None]:
+        return lambda text: self.sink.line("", name, pid, stream, text)
+
+    # What is said.
+
+    async def _publish(self) -> None:
+        """Coalesces: whatever changed in one turn of the loop is one snapshot, and each proxy has one under way at a time."""
+        while True:
+            await self.truth.changes.until(lambda: self.truth.is_dirty)
+            await trio.lowlevel.checkpoint()
+            self._make_snapshot()
+            for proxy in self.live.values():
+                self._offer(proxy)
+
+    def _make_snapshot(self) -> None:
+        snapshot = self.truth.snapshot()
+        self._latest = snapshot.to_json()
+        self._latest_ids = frozenset(
+            BackendId(backend.name, backend.generation) for pool in snapshot.pools for backend in pool.backends
+        )
+
+    def _offer(self, proxy: Proxy) -> None:
+        if not self._latest["number"]:
+            self._make_snapshot()
+        number = self._latest["number"]
+        if proxy.sent_number != proxy.applied_number or proxy.sent_number == number:
+            return
+        proxy.sent_number = number
+        proxy.known = {b for b in proxy.known if b in self.truth.backends or proxy.holds(b)} | self._latest_ids
+        proxy.drained &= proxy.known
+        if not proxy.channel.send(self._latest):
+            self.log("error", f"proxy {proxy.slot} does not take snapshot {number}", {})
+
+    async def _listen(self, proxy: Proxy) -> None:
+        try:
+            while True:
+                value = await proxy.channel.receive()
+                if isinstance(value, dict):
+                    self._hear(proxy, value)
+        except ChannelClosed:
+            # Without its channel it is out of control, whatever it still does.
+            if not self._stopping.is_set():
+                with trio.move_on_after(1):
+                    await proxy.process.exited.wait()
+                proxy.process.kill()
+
+    def _hear(self, proxy: Proxy, value: dict[str, Any]) -> None:
+        id = BackendId(str(value.get("backend", "")), int(value.get("generation", 0)))  # noqa: A001
+        match value.get("type"):
+            case "ready":
+                proxy.is_ready = True
+                self.events.record("proxy ready", proxy=proxy.slot, seconds=round(now() - proxy.since, 3))
+                self.changes.fire()
+            case "applied":
+                proxy.applied_number = int(value.get("number", 0))
+                self._offer(proxy)
+                self.changes.fire()
+            case "drained":
+                proxy.drained.add(id)
+                self.changes.fire()
+            case "draining":
+                proxy.reports[id] = list(value.get("requests", []))
+                self.changes.fire()
+            case "observed":
+                self.suspect(id)
+            case "log":
+                fields = {k: v for k, v in value.items() if k not in ("type", "level", "event")}
+                fields["proxy"] = proxy.slot
+                self.log(str(value.get("level", "info")), str(value.get("event", "")), fields)

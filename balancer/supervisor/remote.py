@@ -1,0 +1,83 @@
+"""The life of a backend that runs elsewhere: not started, only probed. It starts down, as every backend."""
+
+import trio
+
+from balancer.pool.backend import Backend, BackendId
+from balancer.pool.health import Streak
+from balancer.pool.lifecycle import Intent, Step
+from balancer.supervisor import spawn
+from balancer.supervisor.probing import watch_health
+from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.spec import Launch
+from balancer.supervisor.surroundings import Surroundings
+
+
+class RemoteLife:
+    """See `slot.Life` for what its events mean."""
+
+    def __init__(self, slot: Slot, launch: Launch, around: Surroundings) -> None:
+        assert launch.address is not None
+        slot.generation += 1
+        self.slot = slot
+        self.around = around
+        self.backend = Backend(
+            id=BackendId(slot.name, slot.generation),
+            pool=slot.pool,
+            group=launch.group,
+            host=launch.address[0],
+            port=launch.address[1],
+            row=around.truth.ledger.open(slot.pool, slot.name),
+            weight=slot.care.weight,
+            backup=slot.care.backup,
+            since=now(),
+        )
+        self.process: spawn.Process | None = None
+        self.failure = ""
+        self.leaving = ""
+        self.ready_at = now()
+        self.settled = trio.Event()
+        self.over = trio.Event()
+        self.gone = trio.Event()
+        self.streak = Streak()
+        self.suspected = trio.Event()
+        self._asked = trio.Event()
+
+    def retire(self, reason: str) -> None:
+        """Take it out of rotation and forget it."""
+        if not self._asked.is_set():
+            self.backend.intent = Intent.DRAIN
+            self._asked.set()
+            self.over.set()
+            self.around.truth.touch()
+
+    def kill(self) -> None:
+        """It is not ours to kill: forget it."""
+        self.retire("killed")
+
+    def probe_now(self) -> None:
+        """Ask at once instead of at the next interval."""
+        self.suspected.set()
+
+    async def run(self) -> None:
+        """Probe it until it is to leave."""
+        truth, backend = self.around.truth, self.backend
+        backend.step(Step.START)
+        backend.step(Step.READY)
+        truth.add(backend)
+        self.settled.set()
+        self.suspected.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch_health, self)
+                await self._asked.wait()
+                nursery.cancel_scope.cancel()
+            with trio.move_on_after(self.slot.care.drain_timeout):
+                await self.around.drained(backend.id)
+        finally:
+            backend.step(Step.STOP)
+            backend.step(Step.EXIT)
+            self.over.set()
+            self.gone.set()
+            truth.remove(backend)
+        await self.around.drained(backend.id)
+        truth.ledger.close(backend.pool, backend.id.name, backend.row)

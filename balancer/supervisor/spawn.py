@@ -1,0 +1,191 @@
+"""How a process is started and how its end is noticed; nobody else in the supervisor touches `subprocess`.
+
+Always from the main thread: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and trio's worker threads do.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from balancer.errors import BalancerError
+from balancer.settings.programs import ProgramNotFound, resolve, search_path
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+# What belongs to this process and would mislead a child.
+_OWN: Final = frozenset(
+    {
+        *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"),
+        *("NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "NODE_APP_INSTANCE"),
+    }
+)
+
+
+class CannotStart(BalancerError):
+    """The program could not be started; the text is a sentence for people."""
+
+
+class Process:
+    """A running process, leader of its own group.
+
+    `exited` is set within milliseconds of its end; `returncode` is then its code, negative for a signal. Its stdout and
+    stderr are the read ends `out` and `err`, non-blocking; whoever reads them closes them.
+    """
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", out: int, err: int) -> None:
+        self.pid = popen.pid
+        self.out = out
+        self.err = err
+        self.exited = trio.Event()
+        self.returncode: int | None = None
+        self._popen = popen
+        self._pidfd = os.pidfd_open(popen.pid)
+
+    async def watch(self) -> None:
+        """Wait for the end, kill what is left of the group, reap. To be run as a task for as long as the process lives."""
+        try:
+            await trio.lowlevel.wait_readable(self._pidfd)
+            # Before reaping: as long as the leader is a zombie nobody else can have its group's number.
+            self.kill()
+            self._reap()
+        finally:
+            os.close(self._pidfd)
+
+    def signal(self, number: int) -> None:
+        """Signal the process alone; too late is no error."""
+        if not self.exited.is_set():
+            try:
+                # Not Popen's own: that one may reap, and then nobody kills what is left of the group.
+                signal.pidfd_send_signal(self._pidfd, number)
+            except ProcessLookupError:
+                pass
+
+    def kill(self) -> None:
+        """SIGKILL the whole group; too late is no error."""
+        if self.exited.is_set():
+            return
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            self._popen.kill()
+
+    def _reap(self) -> None:
+        self.returncode = self._popen.wait()
+        self.exited.set()
+
+
+def start(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str,
+    user: str = "",
+    descriptors: Sequence[int] = (),
+) -> Process:
+    """Start `command` (program first, searched in `env`'s PATH) with exactly `env`; `descriptors` keep their numbers in it.
+
+    user: "" for ours, else with all of that user's groups (needs root). SIGKILL reaches it when this process dies.
+    Raises CannotStart.
+    """
+    try:
+        words = resolve(command, cwd, env.get("PATH", os.defpath))
+    except ProgramNotFound as error:
+        raise CannotStart(f"cannot be started: {error}") from None
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The parent may have died before the line above took effect.
+        if os.getppid() != parent:
+            os._exit(127)
+
+    out, out_end = os.pipe2(os.O_CLOEXEC)
+    err, err_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(out, False)
+    os.set_blocking(err, False)
+    try:
+        popen = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=out_end,
+            stderr=err_end,
+            env=env,
+            cwd=cwd,
+            process_group=0,
+            pass_fds=descriptors,
+            preexec_fn=die_with_parent,
+            **_identity(user),
+        )
+        return Process(popen, out, err)
+    except (OSError, subprocess.SubprocessError) as error:
+        os.close(out)
+        os.close(err)
+        raise CannotStart(f"cannot be started: {command[0]}: {_why(error, cwd)}") from error
+    finally:
+        os.close(out_end)
+        os.close(err_end)
+
+
+def inherited() -> dict[str, str]:
+    """The environment that children build on: ours, without what was meant for us alone.
+
+    PATH as commands are searched, so that what a backend starts in turn is found the same way.
+    """
+    env = {name: value for name, value in os.environ.items() if name not in _OWN}
+    env["PATH"] = search_path(os.environ)
+    return env
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """A channel's two ends; both are closed on exec unless passed as `descriptors`."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, for people: "exit code 3" or "SIGSEGV"."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
+
+
+def uid_of(user: str) -> int | None:
+    """The number of a user; None for "", or when there is none of that name."""
+    import pwd
+
+    try:
+        return pwd.getpwnam(user).pw_uid if user else None
+    except KeyError:
+        return None
+
+
+def _identity(user: str) -> dict[str, Any]:
+    if not user:
+        return {}
+    import grp
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise CannotStart(f"cannot be started as user {user}: there is no such user") from None
+    groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
+
+
+def _why(error: Exception, cwd: str) -> str:
+    if isinstance(error, OSError):
+        if isinstance(error, FileNotFoundError) and not os.path.isdir(cwd):
+            return f"its working directory {cwd} is not there"
+        return error.strerror or str(error)
+    return str(error)

@@ -1,0 +1,94 @@
+"""What is, for people: the answer to `GET /api/v1/status`."""
+
+from typing import Any
+
+import balancer
+from balancer.pool.backend import Backend
+from balancer.supervisor.proxies import Proxies
+from balancer.supervisor.resources import Usage
+from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.truth import Truth
+from balancer.telemetry.table import PROXY_CONNECTIONS, requests_of
+
+
+def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float) -> dict[str, Any]:
+    """Everything of INTERFACE 6; started: CLOCK_MONOTONIC seconds of the balancer's own start."""
+    settings = truth.settings
+    table = truth.ledger.table
+    return {
+        "version": balancer.__version__,
+        "uptime_seconds": round(now() - started, 3),
+        "config": str(settings.path),
+        "control_socket": settings.control_socket,
+        "listeners": [{"name": name, "address": address} for name, address in proxies.sockets.addresses.items()],
+        "proxies": [
+            {
+                "pid": proxy.process.pid,
+                "slot": slot,
+                "ready": proxy.is_ready,
+                "connections": table.cells[table.proxy_base(slot) + PROXY_CONNECTIONS],
+                "snapshot": proxy.applied_number,
+                "uptime_seconds": round(now() - proxy.since, 3),
+                "replaced": proxies.replaced[slot],
+            }
+            for slot, proxy in sorted(proxies.live.items())
+        ],
+        "snapshot": truth.number,
+        "pools": [
+            {
+                "name": name,
+                "policy": pool.policy,
+                "backends": [
+                    _backend_status(truth, slot, backend, usage)
+                    for slot in truth.slots.get(name, ())
+                    for backend in _shown(truth, slot)
+                ],
+            }
+            for name, pool in settings.pool.items()
+        ],
+    }
+
+
+def _shown(truth: Truth, slot: Slot) -> list[Backend | None]:
+    """Every generation that lives, the one that the slot counts on last; one without any is shown too."""
+    living = [backend for backend in truth.backends.values() if backend.id.name == slot.name]
+    return [*sorted(living, key=lambda backend: backend.id.generation)] or [None]
+
+
+def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Usage) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "name": slot.name,
+        "pool": slot.pool,
+        "address": "",
+        "pid": None,
+        "generation": slot.generation,
+        "phase": slot.phase.value,
+        "health": "unknown",
+        "intent": "serve",
+        "takes_requests": False,
+        "weight": slot.care.weight,
+        "in_flight": 0,
+        "requests_total": sum(count for _, _, count in requests_of(truth.ledger.slot_sums(slot.pool, slot.name))),
+        "restarts": sum(slot.restarts.values()),
+        "uptime_seconds": 0.0,
+        "memory_bytes": None,
+        "cpu_percent": None,
+    }
+    if backend is None:
+        return shown
+    pid = usage.pid_of(backend.id)
+    resources = usage.of(pid) if pid is not None else None
+    return shown | {
+        "address": backend.address,
+        "pid": pid,
+        "generation": backend.id.generation,
+        "phase": backend.phase.value,
+        "health": backend.health.value,
+        "intent": backend.intent.value,
+        "takes_requests": backend.takes_requests,
+        "weight": backend.weight,
+        "in_flight": truth.ledger.table.in_flight(backend.row),
+        "uptime_seconds": round(now() - backend.since, 3),
+        "memory_bytes": resources.memory_bytes if resources else None,
+        "cpu_percent": resources.cpu_percent if resources else None,
+    }

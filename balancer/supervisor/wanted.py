@@ -1,0 +1,66 @@
+"""What the settings want of the supervisor: the slots of each pool, in file order of their groups."""
+
+import re
+import signal
+from typing import NamedTuple
+
+from balancer.settings.model_pool import Group, Pool
+from balancer.supervisor.restart import RestartPolicy
+from balancer.supervisor.spec import Care, Launch, ProbeSpec
+
+
+class WantedSlot(NamedTuple):
+    """One slot: its number in the pool, how it is started, how it is looked after."""
+
+    number: int
+    launch: Launch
+    care: Care
+
+
+def wanted_slots(pool: Pool) -> list[WantedSlot]:
+    """Every slot of the pool; the numbers run through its groups."""
+    wanted: list[WantedSlot] = []
+    for number, group in enumerate(pool.groups):
+        launch, care = _launch(pool, group, number), _care(pool, group)
+        wanted += [WantedSlot(len(wanted) + i, launch, care) for i in range(group.backend_count)]
+    return wanted
+
+
+def _launch(pool: Pool, group: Group, number: int) -> Launch:
+    name = str(number) if pool.group else ""
+    if group.address is not None:
+        host = str(group.address) if group.address.is_unix else group.address.host
+        return Launch(group=name, address=(host, group.address.port))
+    return Launch(
+        group=name,
+        command=tuple(group.command),
+        env=dict(group.env),
+        cwd=group.cwd,
+        user=group.user,
+        host=pool.host,
+        ports=(pool.ports.first, pool.ports.last) if pool.ports else None,
+    )
+
+
+def _care(pool: Pool, group: Group) -> Care:
+    health, restart, stop = pool.health, pool.restart, pool.stop
+    return Care(
+        weight=group.weight,
+        backup=group.backup,
+        ready_when=pool.ready.when,
+        ready_timeout=pool.ready.timeout,
+        probe=ProbeSpec(
+            path=health.path,
+            status=health.status.ranges,
+            body=re.compile(health.body.encode()) if health.body else None,
+            interval=health.interval,
+            timeout=health.timeout,
+            rise=health.rise,
+            fall=health.fall,
+        ),
+        restart=RestartPolicy(restart.delay, restart.max_delay, restart.healthy_after, restart.max_crashes),
+        drain_timeout=stop.drain_timeout,
+        stop_signal=signal.Signals[stop.signal],
+        stop_message=stop.message,
+        stop_timeout=stop.timeout,
+    )
