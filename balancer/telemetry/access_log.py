@@ -34,7 +34,8 @@ class AccessLog:
         self._path = "" if where == "stderr" else where
         self._is_json = format == "json"
         self._lines: list[bytes] = []
-        self._size = 0
+        self._size = 0  # bytes in _lines and _rest
+        self._next_flush = FLUSH_AT
         self._rest = b""  # of a piece that was written in part: the next bytes must be these
         self._rest_lines = 0
         self._second = -1
@@ -105,7 +106,7 @@ class AccessLog:
             )
         self._lines.append(line)
         self._size += len(line)
-        if self._size >= FLUSH_AT:
+        if self._size >= self._next_flush:
             self.flush()
 
     def flush(self) -> None:
@@ -120,16 +121,18 @@ class AccessLog:
             try:
                 count = os.write(self._fd, self._rest)
             except BlockingIOError:
-                break  # a full pipe: later
+                self._next_flush = self._size + FLUSH_AT  # a full pipe: later
+                return
             except OSError as error:
                 self.problem = f"access log {self._path or 'on stderr'}: {error.strerror}"
                 self._drop()
                 return
             self._rest = self._rest[count:]
+            self._size -= count
             if not self._rest:
                 self.written += self._rest_lines
                 self.problem = ""
-        self._size = len(self._rest)
+        self._next_flush = FLUSH_AT
 
     def reopen(self) -> None:
         """Go on in a new file of the same name: logrotate has moved the old one."""
