@@ -9,6 +9,7 @@ Rules: one task at a time may wait for reading and one for writing; a `Wire` is 
 import errno
 import select
 import socket
+import struct
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -120,6 +121,13 @@ class Wire:
         except OSError:
             return True
 
+    def has_bytes(self) -> bool:
+        """Whether there is something to read other than an end. Asks the kernel."""
+        try:
+            return bool(self._recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def interrupt(self, fault: Fault) -> None:
         """End every wait on this wire, the present ones and the next, by raising `fault`."""
         self._fault = fault
@@ -203,6 +211,17 @@ class Wire:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # it is gone already, which reading will tell
+
+    def reset_on_close(self) -> None:
+        """Have `close` reset the connection: its end must not look like the end of what was being sent."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass  # it is broken already
+
+    def clear_fault(self) -> None:
+        """Allow waits again after an interruption."""
+        self._fault = None
 
     def close(self) -> None:
         """Close it; whoever still waits on it gets a fault. May be called again."""

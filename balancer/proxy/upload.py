@@ -35,16 +35,14 @@ class Upload:
         self._left = 0
         self._limit = 0
         self._reader: ChunkedReader | None = None
-        self._first = b""
 
     def expect_length(self, left: int) -> None:
         """`left` bytes are still to come."""
         self._left = left
 
-    def expect_chunks(self, reader: ChunkedReader, first: bytes, limit: int) -> None:
-        """A chunked body of which `first` bytes are at hand, not yet read; at most `limit` bytes of payload (0: any)."""
+    def expect_chunks(self, reader: ChunkedReader, limit: int) -> None:
+        """The rest of a chunked body that `reader` has begun to read: at most `limit` bytes of payload (0: any)."""
         self._reader = reader
-        self._first = first
         self._limit = limit
 
     def start(self, upstream: Upstream) -> None:
@@ -91,26 +89,21 @@ class Upload:
 
     async def _pump_chunks(self, wire: Wire, reader: ChunkedReader) -> None:
         client = self._client
-        data = self._first
-        self._first = b""
-        while True:
-            if data:
-                try:
-                    payload = b"".join(reader.feed(data))
-                except FramingError as error:
-                    raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
-                self.received += len(payload)
-                if self._limit and self.received > self._limit:
-                    raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
-                message = chunk(payload)
-                if reader.done:
-                    message += b"0\r\n%s\r\n" % reader.trailers
-                if message:
-                    await wire.send(message)
-                if reader.done:
-                    self.rest = reader.rest
-                    return
+        while not reader.done:
             client.read_deadline = monotonic() + self._timeout
             data = await client.receive(PIECE)
             if not data:
                 raise Fault(Side.CLIENT, Reason.CLIENT_GONE, detail="the body ended early")
+            try:
+                payload = b"".join(reader.feed(data))
+            except FramingError as error:
+                raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
+            self.received += len(payload)
+            if self._limit and self.received > self._limit:
+                raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
+            message = chunk(payload)
+            if reader.done:
+                message += b"0\r\n%s\r\n" % reader.trailers
+            if message:
+                await wire.send(message)
+        self.rest = reader.rest

@@ -39,13 +39,13 @@ class Backend:
         "generation",
         "idle",
         "in_flight",
+        "is_spawned",
         "name",
         "pool",
         "suspect_until",
         "takes_requests",
         "told_drained",
         "weight",
-        "is_spawned",
     )
 
     def __init__(self, picture: BackendPicture, pool: "Pool", table: Table, proxy: int) -> None:

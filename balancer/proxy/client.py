@@ -1,0 +1,451 @@
+"""One client connection that speaks HTTP/1.1: reads requests, has them forwarded, writes the answers.
+
+All that is peculiar to HTTP/1.1 on the client's side lives here: pipelining, keep-alive, framing of the answer. A connection is one task;
+only a request whose body is still arriving needs a second one (`proxy/upload`).
+"""
+
+import re
+from functools import lru_cache
+from time import monotonic
+from typing import Final
+
+import trio
+
+from balancer.errors import Fault, Moment, Reason, Side
+from balancer.http1.chunked import ChunkedReader, FramingError, chunk
+from balancer.http1.framing import CHUNKED
+from balancer.http1.headers import (
+    downstream_fields,
+    extended_block,
+    field_values,
+    forwarded_block,
+    request_id,
+    upstream_fields,
+)
+from balancer.http1.heads import RequestHead, parse_request
+from balancer.http1.replies import prefers_json, reply, status_of
+from balancer.http1.responses import ResponseHead
+from balancer.net.wire import Wire
+from balancer.proxy import relay, routing
+from balancer.proxy.exchange import NO_POOL_ROW, Exchange
+from balancer.proxy.service import Service
+from balancer.proxy.tunnel import Tunnel
+from balancer.proxy.upload import Upload
+from balancer.proxy.upstream import Upstream
+from balancer.proxy.view import Pool
+
+LINGER: Final = 2.0  # seconds that a client which still sends gets to read our last answer before the reset that a close would cause
+LINGER_BYTES: Final = 4 * 1024 * 1024
+
+_NOTHING: Final = RequestHead(b"-", b"-", 1, b"", 0, b"", [])  # stands for a request that could not be read
+
+
+class Client:
+    """A connected client. `waits_since`: CLOCK_MONOTONIC seconds since when it is idle between requests; 0 while it is not."""
+
+    __slots__ = (
+        "_buffer",
+        "_proto",
+        "_served",
+        "_service",
+        "_started",
+        "address",
+        "exchange",
+        "is_trusted",
+        "listener",
+        "waits_since",
+        "wire",
+    )
+
+    def __init__(self, service: Service, wire: Wire, listener: str, address: str, is_trusted: bool) -> None:
+        # process
+        self._service = service
+        # connection
+        self.wire = wire
+        self.listener = listener
+        self.address = address
+        self.is_trusted = is_trusted
+        self._proto = b"http"
+        self._buffer = b""  # read, but not used yet
+        self._served = 0
+        self.waits_since = 0.0
+        wire.write_timeout = service.view.picture.body_timeout
+        wire.late_write = Reason.CLIENT_GONE
+        # request
+        self._started = 0.0
+        self.exchange: Exchange | None = None
+
+    async def run(self) -> None:
+        """Serve it until it or we have had enough. Never raises but for cancellation; the wire is closed by whoever started it."""
+        try:
+            while True:
+                try:
+                    head = await self._read_head()
+                except Fault as fault:
+                    await self._refuse_unread(fault)
+                    return
+                if head is None or not await self._serve(head):
+                    return
+        except Fault:
+            pass  # the client is gone, at a moment when nothing was owed to it
+        except Exception as error:
+            self._service.report_bug(error)
+
+    def has_something_to_say(self) -> bool:
+        """Whether bytes of a request have come that nobody has read yet. Asks the kernel."""
+        wire = self.wire
+        return wire.fd >= 0 and wire.has_bytes()
+
+    async def _read_head(self) -> RequestHead | None:
+        """The next request head; None when the client has left, or idled too long. Raises Fault."""
+        wire = self.wire
+        picture = self._service.view.picture
+        data = self._buffer
+        if data:
+            # Pipelined requests that are all here already would never let another task run.
+            await trio.lowlevel.checkpoint()
+        else:
+            now = monotonic()
+            self.waits_since = now
+            wire.late = Reason.HEAD_TIMEOUT
+            wire.read_deadline = now + (picture.idle_timeout if self._served else picture.header_timeout)
+            if self._service.view.stopping and self._served:
+                return None
+            try:
+                data = await wire.receive()
+            except Fault:
+                return None  # nothing was asked, so nothing is answered
+            self.waits_since = 0.0
+        self._started = monotonic()
+        wire.read_deadline = self._started + picture.header_timeout
+        while True:
+            if not data:
+                return None
+            head = parse_request(data, picture.max_header_size, picture.max_headers)
+            if head is not None:
+                self._buffer = data
+                return head
+            wire.late = Reason.HEAD_TIMEOUT
+            more = await wire.receive()
+            data = data + more if more else b""
+
+    async def _serve(self, head: RequestHead) -> bool:
+        """Answer one request; whether the connection goes on."""
+        x = Exchange(head, self._started)
+        self.exchange = x
+        self._served += 1
+        length = head.length
+        try:
+            if not length:
+                self._buffer = self._buffer[head.size :]
+                return await self._exchange(x)
+            reader = self._take_body(x)
+            if x.received == length or (reader is not None and reader.done):
+                return await self._exchange(x)
+            async with trio.open_nursery() as nursery:
+                self._expect_upload(x, nursery, reader)
+                goes_on = await self._exchange(x)
+                nursery.cancel_scope.cancel()
+            return goes_on
+        except Fault as fault:
+            return await self._refuse(x, None, fault)
+        finally:
+            self.exchange = None
+
+    def _take_body(self, x: Exchange) -> ChunkedReader | None:
+        """Take what is at hand of the body. Raises Fault if it is malformed or too large."""
+        length = x.head.length
+        limit = self._service.view.picture.max_body_size
+        if limit and length > limit:
+            raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
+        at_hand = self._buffer[x.head.size :]
+        if length != CHUNKED:
+            x.body = at_hand[:length]
+            x.received = len(x.body)
+            self._buffer = at_hand[length:]
+            return None
+        reader = ChunkedReader()
+        try:
+            payload = b"".join(reader.feed(at_hand))
+        except FramingError as error:
+            raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
+        x.received = len(payload)
+        if limit and x.received > limit:
+            raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
+        x.body = chunk(payload)
+        self._buffer = b""
+        if reader.done:
+            x.body += b"0\r\n%s\r\n" % reader.trailers
+            self._buffer = reader.rest
+        return reader
+
+    def _expect_upload(self, x: Exchange, nursery: trio.Nursery, reader: ChunkedReader | None) -> None:
+        view = self._service.view
+        upload = Upload(self.wire, nursery, self._service.pipes, view.picture.body_timeout)
+        if reader is None:
+            upload.expect_length(x.head.length - x.received)
+        else:
+            limit = view.picture.max_body_size
+            upload.expect_chunks(reader, limit - x.received if limit else 0)
+        x.upload = upload
+
+    async def _exchange(self, x: Exchange) -> bool:
+        """Have it forwarded and answer it; whether the connection goes on."""
+        service = self._service
+        wire = self.wire
+        pool: Pool | None = None
+        try:
+            pool = self._route(x)
+            x.pool = pool
+            self._compose(x, pool)
+            response, upstream = await service.forwarder.forward(x, pool, wire, self._send_interim)
+        except Fault as fault:
+            return await self._refuse(x, pool, fault)
+        backend = upstream.backend
+        is_reusable = False
+        try:
+            x.fault = None  # of earlier attempts
+            x.status = response.status
+            if response.status == 101:
+                await self._tunnel(x, response, upstream)
+                return False
+            goes_on, is_reusable = await self._answer(x, response, upstream)
+            if not goes_on and x.upload is not None:
+                await self._linger()
+            return goes_on
+        except Fault as fault:
+            x.fault = fault
+            if fault.side is Side.BACKEND:
+                service.view.observe(backend, fault)
+            if fault.moment is Moment.AFTER_SEND and fault.side is Side.BACKEND:
+                return await self._refuse(x, pool, fault)  # found out before a byte of it had been passed on
+            self._cut(x, fault)
+            return False
+        finally:
+            wire.watcher = None
+            if is_reusable:
+                upstream.park()
+            else:
+                upstream.close()
+            service.view.release(backend)
+            if x.upload is not None:
+                x.received += x.upload.received
+            seconds = x.count(service.cells, pool.base)
+            if service.access is not None:
+                self._log_access(x, seconds)
+
+    def _route(self, x: Exchange) -> Pool:
+        view = self._service.view
+        if view.routes:
+            route = routing.find(view.routes, x.head.host, x.target)
+            if route is not None:
+                if route.strip_prefix:
+                    x.target = route.stripped(x.target)
+                return view.pools[route.pool]
+        listener = view.listeners.get(self.listener)
+        pool = view.pools.get(listener.pool) if listener is not None else None
+        if pool is None:
+            raise Fault(Side.CLIENT, Reason.NO_ROUTE)
+        return pool
+
+    def _compose(self, x: Exchange, pool: Pool) -> None:
+        """The request head as the backend gets it."""
+        head = x.head
+        name, lower = _id_names(self._service.view.picture.request_id_header)
+        trusted = self.is_trusted
+        fields = upstream_fields(head, trusted, pool.picture.pass_host, lower)
+        if trusted:
+            block = extended_block(head, self.address, self._proto, head.host)
+            x.request_id = request_id(head, lower)
+        else:
+            block = forwarded_block(self.address, self._proto, head.host)
+        if not x.request_id:
+            x.request_id = self._service.next_request_id()
+            block = b"%s%s: %s\r\n" % (block, name, x.request_id)
+        if head.length == CHUNKED:
+            block += b"Transfer-Encoding: chunked\r\n"
+        if head.upgrade:
+            block += b"Connection: Upgrade\r\nUpgrade: %s\r\n" % head.upgrade
+        x.upstream_head = b"%s %s HTTP/1.1\r\n%s%s\r\n" % (head.method, x.target, fields, block)
+
+    async def _answer(self, x: Exchange, response: ResponseHead, upstream: Upstream) -> tuple[bool, bool]:
+        """Pass the response on; (whether the client's connection goes on, whether the backend's may be used again)."""
+        wire = self.wire
+        head = x.head
+        view = self._service.view
+        length = response.length
+        upload_done = x.upload is None or x.upload.is_done
+        goes_on = head.keep_alive and upload_done and not view.stopping
+        is_chunked = length < 0 and head.minor == 1
+        if length < 0 and not is_chunked:
+            goes_on = False  # HTTP/1.0 knows the end of such a body only by the end of the connection
+        start = self._response_head(x, response)
+        if is_chunked:
+            start += b"Transfer-Encoding: chunked\r\n"
+        if not goes_on:
+            start += b"Connection: close\r\n\r\n"
+        elif head.minor:
+            start += b"\r\n"
+        else:
+            start += b"Connection: keep-alive\r\n\r\n"
+        if length >= 0:
+            body = upstream.buffer
+            if len(body) >= length:
+                message = start + (body if len(body) == length else body[:length])
+                sent = wire.send_now(message)
+                if sent < len(message):
+                    await wire.send_rest(message, sent)
+                x.sent = length
+                is_clean = len(body) == length
+            else:
+                timeout = view.picture.body_timeout
+                x.sent = await relay.relay_length(start, upstream, wire, length, self._service.pipes, timeout)
+                is_clean = True
+        elif length == CHUNKED:
+            x.sent = await relay.relay_chunks(start, upstream, wire, is_chunked, view.picture.body_timeout)
+            is_clean = not upstream.buffer
+        else:
+            x.sent = await relay.relay_until_close(start, upstream, wire, is_chunked, view.picture.body_timeout)
+            is_clean = False
+        if x.upload is not None and x.upload.is_done and x.upload.rest:
+            self._buffer = x.upload.rest
+        return goes_on, is_clean and response.keep_alive and (x.upload is None or x.upload.is_done)
+
+    def _response_head(self, x: Exchange, response: ResponseHead) -> bytes:
+        """Status line and fields, without what says how the connection and the body go on, and without the empty line."""
+        picture = self._service.view.picture
+        fields = downstream_fields(response, _server_value(picture.server_header))
+        name, lower = _id_names(picture.request_id_header)
+        if lower in fields.lower():
+            # Many frameworks return the id that they were given: once is enough.
+            fields = _line_finder(lower).sub(b"", fields)
+        return b"HTTP/1.1 %d %s\r\n%s%s: %s\r\n" % (response.status, response.reason, fields, name, x.request_id)
+
+    async def _send_interim(self, response: ResponseHead) -> None:
+        fields = downstream_fields(response)
+        await self.wire.send(b"HTTP/1.1 %d %s\r\n%s\r\n" % (response.status, response.reason, fields))
+
+    async def _tunnel(self, x: Exchange, response: ResponseHead, upstream: Upstream) -> None:
+        start = self._response_head(x, response)
+        await self.wire.send(start + b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % response.upgrade)
+        tunnel = Tunnel(self.wire, upstream)
+        first, self._buffer = self._buffer, b""
+        try:
+            await tunnel.run(first)
+        finally:
+            x.sent = tunnel.to_client
+            x.received = tunnel.to_backend
+
+    async def _refuse(self, x: Exchange, pool: Pool | None, fault: Fault) -> bool:
+        """Answer a request ourselves, if the client is still there; whether the connection goes on."""
+        service = self._service
+        x.fault = fault
+        has_claim = x.status != 0  # the answer of a backend that turned out to be broken; its owner counts it
+        x.status = status_of(fault)
+        head = x.head
+        goes_on = False
+        if fault.reason is not Reason.CLIENT_GONE:
+            name, lower = _id_names(service.view.picture.request_id_header)
+            if not x.request_id:
+                x.request_id = (request_id(head, lower) if self.is_trusted else b"") or service.next_request_id()
+            has_body_to_come = head.length != 0 and not (x.upload is None and x.body)
+            goes_on = head.keep_alive and not has_body_to_come and not service.view.stopping and not fault_closes(fault)
+            message = reply(
+                fault,
+                minor=head.minor,
+                accept_json=prefers_json(head.fields),
+                request_id=x.request_id,
+                id_header=name,
+                retry_after=round(pool.picture.retry_after) if pool is not None else None,
+                close=not goes_on,
+                head_only=head.method == b"HEAD",
+                date=service.date(),
+            )
+            try:
+                await self.wire.send(message)
+            except Fault:
+                goes_on = False
+        if not has_claim:
+            seconds = x.count(service.cells, self._pool_row(pool))
+            if service.access is not None:
+                self._log_access(x, seconds)
+        if not goes_on and fault.reason is not Reason.CLIENT_GONE:
+            await self._linger()
+        return goes_on
+
+    async def _refuse_unread(self, fault: Fault) -> None:
+        """Answer what could not be read as a request."""
+        if fault.reason is Reason.CLIENT_GONE:
+            return
+        await self._refuse(Exchange(_NOTHING, self._started or monotonic()), None, fault)
+
+    def _cut(self, x: Exchange, fault: Fault) -> None:
+        """End a response that was begun and cannot be finished, so that nobody takes it for whole."""
+        if fault.side is Side.CLIENT:
+            x.status = status_of(fault)
+        else:
+            self.wire.reset_on_close()
+
+    async def _linger(self) -> None:
+        """Let a client that is still sending read our answer: a close with unread bytes is a reset, and that may overtake the answer."""
+        wire = self.wire
+        wire.watcher = None
+        wire.shutdown_write()
+        wire.late = Reason.CLIENT_GONE
+        wire.read_deadline = monotonic() + LINGER
+        wire.clear_fault()
+        left = LINGER_BYTES
+        try:
+            while left > 0:
+                data = await wire.receive(65536)
+                if not data:
+                    return
+                left -= len(data)
+        except Fault:
+            pass
+
+    def _pool_row(self, pool: Pool | None) -> int:
+        view = self._service.view
+        return pool.base if pool is not None else view.table.pool_base(view.proxy, NO_POOL_ROW)
+
+    def _log_access(self, x: Exchange, seconds: float) -> None:
+        access = self._service.access
+        assert access is not None
+        fields = x.head.fields
+        access.write(
+            client=self.address,
+            method=x.head.method,
+            target=x.head.target,
+            minor=x.head.minor,
+            status=x.status,
+            sent=x.sent,
+            seconds=seconds,
+            referer=b", ".join(field_values(fields, b"referer")),
+            user_agent=b", ".join(field_values(fields, b"user-agent")),
+            pool=x.pool.name if x.pool is not None else "",
+            backend=x.backend.name if x.backend is not None else "",
+            request_id=x.request_id,
+            reason=x.fault.reason.value if x.fault is not None else "",
+        )
+
+
+def fault_closes(fault: Fault) -> bool:
+    """Whether the client's connection cannot go on after this fault."""
+    return fault.side is Side.CLIENT and fault.reason is not Reason.NO_ROUTE
+
+
+@lru_cache(maxsize=8)
+def _id_names(name: str) -> tuple[bytes, bytes]:
+    """The request-id header as it is written, and in lower case."""
+    return name.encode("ascii"), name.lower().encode("ascii")
+
+
+@lru_cache(maxsize=8)
+def _line_finder(lower: bytes) -> "re.Pattern[bytes]":
+    return re.compile(rb"(?im)^" + re.escape(lower) + rb":[^\r\n]*\r\n")
+
+
+@lru_cache(maxsize=8)
+def _server_value(setting: str) -> bytes | None:
+    """What `downstream_fields` takes for [proxy].server_header."""
+    return None if setting == "pass" else b"" if setting == "remove" else setting.encode("latin-1")

@@ -1,0 +1,182 @@
+"""A proxy process, from its start to its end: what the supervisor says on the channel, and what follows from it."""
+
+import gc
+import os
+import resource
+import socket
+import sys
+from time import monotonic
+
+import trio
+
+from balancer.channel.lines import Channel
+from balancer.errors import ChannelClosed, Fault, Reason, Side
+from balancer.net.poller import Poller
+from balancer.pool.snapshot import Snapshot
+from balancer.proxy.listener import Listener
+from balancer.proxy.service import Service
+from balancer.proxy.sweep import sweep
+from balancer.proxy.view import View
+from balancer.telemetry.access_log import AccessLog
+from balancer.telemetry.table import Table
+
+_LONGEST_LINE = 64 * 1024 * 1024  # a snapshot of thousands of backends
+_LAST_SECOND = 1.0  # for responses already begun, when the supervisor wants us gone at once
+_REPORTED = 20  # requests named in a drain report
+
+
+class Proxy:
+    """The process's one object."""
+
+    def __init__(self, channel: Channel, table: Table, slot: int, sockets: dict[str, socket.socket]) -> None:
+        self._channel = channel
+        self._sockets = sockets
+        self._poller = Poller()
+        self.view = View(table, slot, channel.send)
+        self.service = Service(self.view, self._poller, channel.send)
+        self._listeners: list[Listener] = []
+        self._accepting = trio.CancelScope()
+        self._deadline = trio.CancelScope()
+        self._stop_asked = trio.Event()
+        self._access_setting = ("", "")
+
+    async def run(self) -> None:
+        """Serve until the supervisor says stop and the last exchange is done, or the supervisor is gone."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._channel.run, name="channel out")
+            nursery.start_soon(self._listen_to_supervisor, nursery, name="channel in")
+            nursery.start_soon(self._poller.run, name="poller")
+            await self._stop_asked.wait()
+        if self.service.access is not None:
+            self.service.access.flush()
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        nursery.start_soon(sweep, self.service, name="sweep")
+        with self._deadline:
+            async with trio.open_nursery() as connections:
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        for name, sock in self._sockets.items():
+                            listener = Listener(self.service, name, sock)
+                            self._listeners.append(listener)
+                            accepting.start_soon(listener.run, connections, name=f"listener {name}")
+                        _settle_memory()
+                        self._channel.send({"type": "ready"})
+                for listener in self._listeners:
+                    listener.close()
+        nursery.cancel_scope.cancel()
+
+    async def _listen_to_supervisor(self, nursery: trio.Nursery) -> None:
+        is_serving = False
+        try:
+            while True:
+                message = await self._channel.receive()
+                kind = message.get("type")
+                if kind == "snapshot":
+                    self._apply(Snapshot.from_json(message))
+                    self._channel.send({"type": "applied", "number": self.view.number})
+                    if not is_serving:
+                        is_serving = True
+                        nursery.start_soon(self._serve, nursery, name="serve")
+                elif kind == "stop":
+                    self._stop(self.view.picture.shutdown_timeout if is_serving else 0)
+                elif kind == "stop_now":
+                    self._stop(_LAST_SECOND if is_serving else 0)
+                elif kind == "reopen":
+                    if self.service.access is not None:
+                        self.service.access.reopen()
+                elif kind == "report":
+                    self._report(message["pool"], message["backend"], message["generation"])
+                if not is_serving and self._stop_asked.is_set():
+                    nursery.cancel_scope.cancel()
+        except ChannelClosed:
+            # The supervisor is dead, and its backends with it: there is nobody left to forward to.
+            self._stop_asked.set()
+            nursery.cancel_scope.cancel()
+
+    def _apply(self, snapshot: Snapshot) -> None:
+        for upstream in self.view.apply(snapshot):
+            upstream.close()
+        setting = (snapshot.proxy.access, snapshot.proxy.access_format)
+        if setting != self._access_setting:
+            self._access_setting = setting
+            self._open_access_log(*setting)
+
+    def _open_access_log(self, target: str, form: str) -> None:
+        if self.service.access is not None:
+            self.service.access.close()
+            self.service.access = None
+        if target != "off":
+            self.service.access = AccessLog(target, form)
+            if self.service.access.problem:
+                self.service.log("error", self.service.access.problem)
+
+    def _stop(self, seconds: float) -> None:
+        """Take no new connection, end the idle ones, give the others so many seconds."""
+        self._stop_asked.set()
+        self.view.stopping = True
+        self._accepting.cancel()
+        self._deadline.deadline = min(self._deadline.deadline, trio.current_time() + seconds)
+        for client in list(self.service.clients):
+            # A request that has arrived in this very moment is still served, with `Connection: close`.
+            if client.waits_since and not client.has_something_to_say():
+                client.wire.interrupt(Fault(Side.CLIENT, Reason.CLIENT_GONE))
+
+    def _report(self, pool: str, backend: str, generation: int) -> None:
+        """Say which requests still hold up a drain, the oldest first."""
+        now = monotonic()
+        waiting = []
+        for client in self.service.clients:
+            x = client.exchange
+            on = x.backend if x is not None else None
+            if x is None or on is None or (on.pool.name, on.name, on.generation) != (pool, backend, generation):
+                continue
+            path = x.head.target.partition(b"?")[0].decode("latin-1")[:200]
+            waiting.append((now - x.started, x.head.method.decode("latin-1"), path))
+        waiting.sort(reverse=True)
+        requests = [{"seconds": round(s, 3), "method": m, "path": p} for s, m, p in waiting[:_REPORTED]]
+        self._channel.send(
+            {"type": "draining", "pool": pool, "backend": backend, "generation": generation}
+            | {"count": len(waiting), "requests": requests}
+        )
+
+
+def _settle_memory() -> None:
+    # What is there now stays: leave it out of every collection, and collect rarely, because a pause shows in the p99.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _title(slot: int) -> None:
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return
+    setproctitle(f"balancer: proxy {slot}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry of the process; see `balancer.proxy.__main__` for the arguments."""
+    channel_fd, table_fd, shape, slot, *listeners = arguments if arguments is not None else sys.argv[1:]
+    sockets = {}
+    for listener in listeners:
+        name, _, fd = listener.rpartition("=")
+        sockets[name] = socket.socket(fileno=int(fd))
+    channel_socket = socket.socket(fileno=int(channel_fd))
+    for inherited in (channel_socket.fileno(), int(table_fd), *(sock.fileno() for sock in sockets.values())):
+        os.set_inheritable(inherited, False)
+    _raise_descriptor_limit()
+    _title(int(slot))
+
+    async def start() -> None:
+        channel = Channel(channel_socket, max_line=_LONGEST_LINE, max_queued=_LONGEST_LINE)
+        await Proxy(channel, Table.attach(int(table_fd), shape), int(slot), sockets).run()
+
+    trio.run(start, restrict_keyboard_interrupt_to_checkpoints=True)

@@ -1,0 +1,56 @@
+"""What all client connections of a proxy process share."""
+
+import os
+import traceback
+from collections.abc import Callable
+from email.utils import formatdate
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from balancer.net.poller import Poller
+from balancer.net.splice import Pipes
+from balancer.proxy.forward import Forwarder
+from balancer.proxy.view import View
+from balancer.telemetry.access_log import AccessLog
+from balancer.telemetry.table import FAULTS
+
+if TYPE_CHECKING:
+    from balancer.proxy.client import Client
+
+
+class Service:
+    """One per process: the view, the way to backends, the kept pipes, the log, and the clients that are connected."""
+
+    def __init__(self, view: View, poller: Poller, tell: Callable[[dict[str, Any]], object]) -> None:
+        self.view = view
+        self.poller = poller
+        self.pipes = Pipes()
+        self.forwarder = Forwarder(view, poller)
+        self.cells = view.table.cells
+        self.access: AccessLog | None = None
+        self.clients: set[Client] = set()
+        self.room = trio.Event()  # a connection has ended
+        self._tell = tell
+        # Unique over processes and restarts by its first half, within this process by the second.
+        self._id_prefix = os.urandom(8).hex().encode()
+        self._id_numbers = count(1)
+
+    def next_request_id(self) -> bytes:
+        """A new request id: 24 hexadecimal digits."""
+        return b"%s%08x" % (self._id_prefix, next(self._id_numbers))
+
+    def date(self) -> bytes:
+        """Now, as an HTTP-date."""
+        return formatdate(usegmt=True).encode()
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """A line in the balancer's log, by way of the supervisor."""
+        self._tell({"type": "log", "level": level, "event": event} | fields)
+
+    def report_bug(self, error: Exception) -> None:
+        """What nobody expected: counted and logged with its traceback."""
+        self.cells[self.view.table.proxy_base(self.view.proxy) + FAULTS] += 1
+        text = "".join(traceback.format_exception(error))
+        self.log("error", "unexpected error in a connection", traceback=text[-8000:])

@@ -1,0 +1,53 @@
+"""One look at everything, several times a second: deadlines, idle connections, suspicions, the access log.
+
+A deadline is a number on a wire that means something only while a task waits on it. Holding it by a cancel scope would cost
+each request a fifth of its time.
+"""
+
+from time import monotonic
+from typing import Final
+
+import trio
+
+from balancer.errors import Fault, Reason, Side
+from balancer.net.splice import lower_low_water
+from balancer.net.wire import Wire
+from balancer.proxy.service import Service
+from balancer.telemetry.table import TICK
+
+PERIOD: Final = 0.1  # seconds, and so how late a deadline may be
+_MANY: Final = 4096  # wires; above it a sweep costs enough to be done at half the rate
+
+
+async def sweep(service: Service) -> None:
+    """Run until cancelled."""
+    view = service.view
+    tick = view.table.proxy_base(view.proxy) + TICK
+    wires = service.poller.wires
+    while True:
+        await trio.sleep(PERIOD if len(wires) < _MANY else PERIOD * 2)
+        now = monotonic()
+        service.cells[tick] = int(now * 1e9)
+        for wire in list(wires.values()):
+            _look_at(wire, now)
+        for pool in view.pools.values():
+            pool.trust_again(now)
+            if len(pool.queue):
+                pool.queue.interrupt(Fault(Side.BALANCER, Reason.QUEUE_TIMEOUT), before=now)
+            oldest = now - pool.picture.keep_alive_timeout
+            for backend in pool.backends:
+                while backend.idle and backend.idle[0].idle_since < oldest:
+                    backend.idle[0].expire()
+        if service.access is not None:
+            service.access.flush()
+
+
+def _look_at(wire: Wire, now: float) -> None:
+    if wire.reader is not None:
+        if now > wire.read_deadline:
+            wire.interrupt(Fault(wire.side, wire.late))
+        elif wire.lowat:
+            # It did not deliver a good piece within a sweep: from now on each byte counts.
+            lower_low_water(wire)
+    elif wire.writer is not None and now > wire.write_deadline:
+        wire.interrupt(Fault(wire.side, wire.late_write))
