@@ -1,0 +1,44 @@
+import pytest
+
+from balancer.settings import values
+
+
+def test_statuses() -> None:
+    statuses = values.parse_statuses("200-299, 304")
+    assert [s in statuses for s in (199, 200, 299, 300, 304)] == [False, True, True, False, True]
+    assert str(statuses) == "200-299,304"
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"), [(1, [1, 1, 1]), (3, [3, 3, 3]), ("25%", [1, 1, 3]), ("100%", [1, 4, 10]), ("30%", [1, 2, 3])]
+)
+def test_surge_is_never_nothing(text: object, counts: list[int]) -> None:
+    surge = values.parse_surge(text)
+    assert [surge.of(n) for n in (1, 4, 10)] == counts
+    assert str(surge) == str(text)
+
+
+def test_a_command_is_split_as_a_shell_would() -> None:
+    assert values.parse_command("sh -c 'a b' \"c\"") == ("sh", "-c", "a b", "c")
+    assert values.parse_command(["a b", "c"]) == ("a b", "c")
+    assert values.parse_command("") == ()
+
+
+@pytest.mark.parametrize(
+    ("host", "meant"),
+    [
+        ("", ""),
+        ("API.Example.com", "api.example.com"),
+        ("*.example.com", "*.example.com"),
+        ("[::1]", "[::1]"),
+        ("10.0.0.1", "10.0.0.1"),
+    ],
+)
+def test_host_patterns(host: str, meant: str) -> None:
+    assert values.parse_host_pattern(host) == meant
+
+
+@pytest.mark.parametrize("host", ["*", "*.", "a.*.b", "a:80", "::1", "a/b", "bücher.example", "a..b", 3])
+def test_what_is_no_host_pattern(host: object) -> None:
+    with pytest.raises(ValueError, match="host"):
+        values.parse_host_pattern(host)
