@@ -46,6 +46,7 @@ ALLOWED = {
     ("balancer.supervisor.notify", "os.environ"): "a door: $NOTIFY_SOCKET, as systemd sets it",
     ("balancer.supervisor.spawn", "os.environ"): "a door: a child's environment is ours with additions",
     ("balancer.telemetry.events", "time.time"): "an event has a date, for people and for other machines",
+    ("balancer.settings.load", "os.environ"): "a door: $RUNTIME_DIRECTORY, and PATH for the check of commands",
     ("balancer.cli", "print"): "it is the command line",
     ("balancer.cli", "os.environ"): "a door: $BALANCER_CONFIG",
 }
