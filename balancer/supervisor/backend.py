@@ -21,7 +21,7 @@ from balancer.supervisor.notify import NotifySocket
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, watch_health
 from balancer.supervisor.slot import Slot, now
-from balancer.supervisor.spec import Launch
+from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.waiting import first_of
 
@@ -33,9 +33,10 @@ Stage = Callable[[], Awaitable["Stage | None"]]
 class LocalLife:
     """One generation of a slot that we start ourselves; see `slot.Life` for what its events mean."""
 
-    def __init__(self, slot: Slot, launch: Launch, around: Surroundings) -> None:
+    def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
         slot.generation += 1
         self.slot = slot
+        self.care = care
         self.launch = launch
         self.around = around
         self.backend = Backend(
@@ -45,8 +46,8 @@ class LocalLife:
             host=launch.host,
             port=0,
             row=around.truth.ledger.open(slot.pool, slot.name),
-            weight=slot.care.weight,
-            backup=slot.care.backup,
+            weight=care.weight,
+            backup=care.backup,
             since=now(),
         )
         self.process: spawn.Process | None = None
@@ -110,7 +111,7 @@ class LocalLife:
 
     async def _starting(self) -> "Stage | None":
         assert self.process is not None
-        with trio.move_on_after(self.slot.care.ready_timeout) as patience:
+        with trio.move_on_after(self.care.ready_timeout) as patience:
             await first_of(self._become_ready, self.process.exited.wait, self._asked.wait)
         if self.process.exited.is_set():
             if not self._asked.is_set():
@@ -120,7 +121,7 @@ class LocalLife:
             return self._stopping
         if patience.cancelled_caught:
             self._killed_for = "not ready in time"
-            self._fail(f"was not ready within {self.slot.care.ready_timeout:g} s")
+            self._fail(f"was not ready within {self.care.ready_timeout:g} s")
             self.process.kill()
             await self.process.exited.wait()
             return None
@@ -148,7 +149,7 @@ class LocalLife:
 
     async def _stopping(self) -> "Stage | None":
         assert self.process is not None
-        care = self.slot.care
+        care = self.care
         if self.backend.phase is Phase.RUNNING:
             self._record("draining", reason=self._reason)
             with trio.move_on_after(care.drain_timeout) as patience:
@@ -277,12 +278,12 @@ class LocalLife:
         self._said_leaving.set()
 
     async def _become_ready(self) -> None:
-        care = self.slot.care
+        care = self.care
         if care.ready_when == "message":
             await self._said_ready.wait()
             if not care.probe.path:
                 return
-        await probe_until_passed(self.backend, self.slot)
+        await probe_until_passed(self.backend, care.probe)
 
     async def _drained(self) -> None:
         await self.around.drained(self.backend.id)

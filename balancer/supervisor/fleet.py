@@ -19,10 +19,11 @@ class Fleet:
         self.around = around
         self._nursery = nursery
         self._lives: set[Life] = set()
+        self._past: dict[str, Slot] = {}  # removed, by name
 
     def add(self, pool: str, index: int, launch: Launch, care: Care) -> Slot:
         """A new slot; its first process is started."""
-        slot = Slot(pool, index, launch, care)
+        slot = Slot(pool, index, launch, care, self._past.pop(f"{pool}-{index}", None))
         slots = self.around.truth.slots.setdefault(pool, [])
         slots.append(slot)
         slots.sort(key=lambda slot: slot.index)
@@ -42,12 +43,13 @@ class Fleet:
         slots = self.around.truth.slots.get(slot.pool, [])
         if slot in slots:
             slots.remove(slot)
+        self._past[slot.name] = slot
         self.around.truth.touch()
 
-    def launch(self, slot: Slot, launch: Launch) -> Life:
+    def launch(self, slot: Slot, launch: Launch, care: Care) -> Life:
         """Start one more generation of the slot beside whatever is there. Raises LedgerFull."""
         made = RemoteLife if launch.address is not None else LocalLife
-        life: Life = made(slot, launch, self.around)
+        life: Life = made(slot, launch, care, self.around)
         self._lives.add(life)
         self._nursery.start_soon(
             self._run, life, name=f"{life.backend.id.name} generation {life.backend.id.generation}"
@@ -57,6 +59,7 @@ class Fleet:
     def install(self, slot: Slot, life: Life) -> Life | None:
         """Make `life` the one that the slot counts on; gives back the one that it replaces."""
         old, slot.current = slot.current, life
+        slot.launch, slot.care = life.launch, life.care
         slot.held = False
         slot.failed_starts = 0
         slot.history.forget()
@@ -120,7 +123,7 @@ class Fleet:
             with trio.move_on_after(max(0.0, slot.resume_at - now())) as pause:
                 await kicked.wait()
             if pause.cancelled_caught:
-                slot.current = self.launch(slot, slot.launch)
+                slot.current = self.launch(slot, slot.launch, slot.care)
 
     def _account(self, slot: Slot, life: Life) -> None:
         """What the end of `life` means for when the next one starts."""

@@ -10,6 +10,7 @@ from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health
 from balancer.supervisor.probe import ProbeFailed, pause, probe
 from balancer.supervisor.slot import Slot
+from balancer.supervisor.spec import Care, ProbeSpec
 from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.readings import Durations
 
@@ -24,17 +25,18 @@ class Probed(Protocol):
 
     backend: Backend
     slot: Slot
+    care: Care
     around: Surroundings
     streak: Streak
     suspected: trio.Event
 
 
-async def probe_until_passed(backend: Backend, slot: Slot) -> None:
+async def probe_until_passed(backend: Backend, spec: ProbeSpec) -> None:
     """Probe a starting backend until it passes; the caller sets the limit."""
     wait = FIRST_PAUSE
     while True:
         try:
-            await probe(backend.host, backend.port, slot.care.probe)
+            await probe(backend.host, backend.port, spec)
             return
         except ProbeFailed:
             await trio.sleep(wait)
@@ -45,7 +47,7 @@ async def watch_health(life: Probed) -> None:
     """Probe for ever, and write the verdict to the backend."""
     first = True
     while True:
-        with trio.move_on_after(pause(life.slot.care.probe, first)):
+        with trio.move_on_after(pause(life.care.probe, first)):
             await life.suspected.wait()
         life.suspected = trio.Event()
         first = False
@@ -53,7 +55,7 @@ async def watch_health(life: Probed) -> None:
 
 
 async def _probe_once(life: Probed) -> None:
-    spec, backend = life.slot.care.probe, life.backend
+    spec, backend = life.care.probe, life.backend
     started = time.perf_counter()
     why = ""
     try:

@@ -94,7 +94,7 @@ class Supervisor:
             log=self.log.write,
         )
         self.fleet: Fleet
-        self.reloads = Reloads()
+        self.reloads = Reloads(self)
         self.started = now()
         self.stop_asked = trio.Event()
         self.stop_now_asked = trio.Event()
@@ -109,8 +109,11 @@ class Supervisor:
                 for wanted in wanted_slots(pool):
                     self.fleet.add(name, *wanted)
             everything.start_soon(self._serve_admin, name="admin")
+            reloading = trio.CancelScope()
+            everything.start_soon(self._run_reloads, reloading, name="reloads")
             everything.start_soon(self._announce, on_started, name="announce")
             await self.stop_asked.wait()
+            reloading.cancel()
             tell_service_manager(STOPPING="1")
             self.events.record("stopping")
             await self._stop()
@@ -155,6 +158,10 @@ class Supervisor:
             self.fleet.kill()
             await self.proxies.stop_now()
 
+    async def _run_reloads(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await self.reloads.run()
+
     async def _serve_admin(self) -> None:
         from balancer.admin.api import serve
         from balancer.supervisor.operations import SupervisorOperations
@@ -197,9 +204,12 @@ class Supervisor:
             signal.SIGTERM: self.stop,
             signal.SIGINT: self.stop,
             signal.SIGQUIT: self.stop_now,
-            signal.SIGHUP: lambda: None,
+            signal.SIGHUP: self._reload,
             signal.SIGUSR1: self._reopen,
         }
+
+    def _reload(self) -> None:
+        self.reloads.begin()
 
     def _reopen(self) -> None:
         self.proxies.reopen()

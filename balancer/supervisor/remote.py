@@ -4,21 +4,24 @@ import trio
 
 from balancer.pool.backend import Backend, BackendId
 from balancer.pool.health import Streak
-from balancer.pool.lifecycle import Intent, Step
+from balancer.pool.lifecycle import Health, Intent, Step
 from balancer.supervisor import spawn
 from balancer.supervisor.probing import watch_health
 from balancer.supervisor.slot import Slot, now
-from balancer.supervisor.spec import Launch
+from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 
 
 class RemoteLife:
     """See `slot.Life` for what its events mean."""
 
-    def __init__(self, slot: Slot, launch: Launch, around: Surroundings) -> None:
+    def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
         assert launch.address is not None
         slot.generation += 1
         self.slot = slot
+        self.care = care
+        self.launch = launch
+        self.launch = launch
         self.around = around
         self.backend = Backend(
             id=BackendId(slot.name, slot.generation),
@@ -27,8 +30,8 @@ class RemoteLife:
             host=launch.address[0],
             port=launch.address[1],
             row=around.truth.ledger.open(slot.pool, slot.name),
-            weight=slot.care.weight,
-            backup=slot.care.backup,
+            weight=care.weight,
+            backup=care.backup,
             since=now(),
         )
         self.process: spawn.Process | None = None
@@ -64,20 +67,29 @@ class RemoteLife:
         backend.step(Step.START)
         backend.step(Step.READY)
         truth.add(backend)
-        self.settled.set()
         self.suspected.set()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch_health, self)
+                nursery.start_soon(self._settle)
                 await self._asked.wait()
                 nursery.cancel_scope.cancel()
-            with trio.move_on_after(self.slot.care.drain_timeout):
+            with trio.move_on_after(self.care.drain_timeout):
                 await self.around.drained(backend.id)
         finally:
             backend.step(Step.STOP)
             backend.step(Step.EXIT)
+            self.settled.set()
             self.over.set()
             self.gone.set()
             truth.remove(backend)
         await self.around.drained(backend.id)
         truth.ledger.close(backend.pool, backend.id.name, backend.row)
+
+    async def _settle(self) -> None:
+        with trio.move_on_after(self.care.ready_timeout):
+            await self.around.truth.changes.until(lambda: self.backend.health is Health.HEALTHY)
+        if self.backend.health is not Health.HEALTHY:
+            # Nobody gives it up: it may come back at any time.
+            self.failure = f"{self.slot.name} passed no probe in {self.care.ready_timeout:g} s"
+        self.settled.set()

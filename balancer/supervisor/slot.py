@@ -22,6 +22,8 @@ class Life(Protocol):
     """One generation of a slot, from start to end: a process of ours (`backend.py`) or an address elsewhere (`remote.py`)."""
 
     backend: Backend
+    launch: Launch
+    care: Care  # of this generation: what a reload changes comes with the next one
     process: "Process | None"
     failure: str  # why the start came to nothing; "" if it did not
     leaving: str  # why it is to be replaced although nobody asked it to leave; "" if it is not
@@ -50,7 +52,8 @@ class Life(Protocol):
 class Slot:
     """What is wanted here, what is here, and what has been counted. Changed in plain functions only."""
 
-    def __init__(self, pool: str, index: int, launch: Launch, care: Care) -> None:
+    def __init__(self, pool: str, index: int, launch: Launch, care: Care, before: "Slot | None" = None) -> None:
+        """before: the slot that had this name once; what was counted goes on, as counters must never go backwards."""
         self.pool = pool
         self.index = index
         self.name = f"{pool}-{index}"
@@ -63,14 +66,14 @@ class Slot:
         self.resume_at = 0.0  # CLOCK_MONOTONIC: when the next start is due
         self.kicked = trio.Event()
         # over all processes
-        self.generation = 0
+        self.generation: int = before.generation if before else 0
         self.history = RestartHistory()
         self.failed_starts = 0  # in a row
         self.boot_seconds = 0.0  # how long the last start took that came about
-        self.restarts: dict[str, int] = {}
-        self.probes: dict[str, Durations] = {}
-        self.messages = {"received": 0, "sent": 0}
-        self.cpu = Growing()
+        self.restarts: dict[str, int] = before.restarts if before else {}
+        self.probes: dict[str, Durations] = before.probes if before else {}
+        self.messages: dict[str, int] = before.messages if before else {"received": 0, "sent": 0}
+        self.cpu: Growing = before.cpu if before else Growing()
 
     @property
     def phase(self) -> Phase:
