@@ -1,13 +1,18 @@
 """`balancer run`: the foreground process, from the file to its exit code."""
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from balancer.cli.command import VERBS, config_option
+from balancer.telemetry.colour import BOLD, DIM, RESET
+from balancer.telemetry.console import takes_colour
 
 if TYPE_CHECKING:
+    from balancer.settings.address import Address
     from balancer.settings.model import Settings
     from balancer.settings.model_pool import Pool
 
@@ -24,16 +29,31 @@ def verb(ctx: click.Context, config: Path) -> None:
 
     from balancer.supervisor.process import supervise
 
-    ctx.exit(trio.run(supervise, settings))
+    def greet() -> None:
+        # Lines of JSON are for machines, which greet nobody. One write: other lines come from another thread.
+        if settings.log.format == "text":
+            sys.stderr.write("".join(f"{line}\n" for line in greeting(settings, takes_colour(sys.stderr))))
+            sys.stderr.flush()
+
+    ctx.exit(trio.run(partial(supervise, settings, on_started=greet)))
 
 
-def greeting(settings: "Settings") -> list[str]:
-    """What a start says: listeners, pools, admin address, control socket; a line each, plain."""
-    listeners = [("listening", f"http://{listen.address}", name) for name, listen in settings.listen.items()]
-    pools = [("pool", name, _pool(pool)) for name, pool in settings.pool.items()]
-    admin = [("admin", f"http://{settings.admin.address}", "")] if settings.admin.address else []
-    rows = [*listeners, *pools, *admin, ("control", str(settings.control_socket), "")]
-    return [f"{what:<10} {thing}{f'  {note}' if note else ''}" for what, thing, note in rows]
+def greeting(settings: "Settings", coloured: bool) -> list[str]:
+    """What a start says once it serves: listeners, pools, admin address, control socket; a line each."""
+    rows = [("listening", _url(listen.address), name) for name, listen in settings.listen.items()]
+    rows += [("pool", name, _pool(pool)) for name, pool in settings.pool.items()]
+    if settings.admin.address is not None:
+        rows.append(("admin", _url(settings.admin.address), ""))
+    rows.append(("control", settings.control_socket, f"balancer status --config {settings.path.name}"))
+    label, bold, dim, end = ("\x1b[32m", BOLD, DIM, RESET) if coloured else ("", "", "", "")
+    return [
+        f"{label}{what:>9}{end}  {bold}{thing}{end}" + (f"  {dim}{note}{end}" if note else "")
+        for what, thing, note in rows
+    ]
+
+
+def _url(address: "Address") -> str:
+    return str(address) if address.is_unix else f"http://{address}"
 
 
 def _pool(pool: "Pool") -> str:

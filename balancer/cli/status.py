@@ -26,14 +26,14 @@ def verb(config: Path, as_json: bool) -> None:
     columns = [
         Column("backend"),
         Column("state", styles=STATE_STYLES),
-        Column("weight", right=True),
+        Column("weight", "wt", right=True),
         Column("pid", right=True),
         Column("port", right=True),
         Column("up", right=True),
-        Column("restarts", "rest.", right=True),
+        Column("restarts", "rst", right=True),
         Column("in flight", "now", right=True),
-        Column("requests", right=True),
-        Column("memory", right=True),
+        Column("requests", "reqs", right=True),
+        Column("memory", "mem", right=True),
         Column("CPU", right=True),
     ]
     for pool in status["pools"]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,20 +18,23 @@ class Column:
     styles: Mapping[str, str] = field(default_factory=dict)
 
 
-PLAIN_WIDTH = 10_000
+PLAIN_WIDTH = 10_000  # piped: nothing is cut, whoever reads it has the room
 
 
-def show(columns: Sequence[Column], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
-    """Print it on stdout."""
-    console = console or Console(highlight=False)
-    width = console.width if console.is_terminal else PLAIN_WIDTH
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
-    whole = sum(max([len(column.name), *(len(row[i]) for row in rows)]) + 2 for i, column in enumerate(columns))
+def show(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print it on stdout: short headings and narrow gaps where it would not fit otherwise, and cut only then."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PLAIN_WIDTH)
+    cells = [max((len(row[index]) for row in rows), default=0) for index in range(len(columns))]
+    whole = sum(max(len(column.name), size) + 2 for column, size in zip(columns, cells, strict=True)) - 2
+    is_narrow = whole > console.width
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if is_narrow else 2, 0, 0), header_style="dim")
     for column in columns:
-        name = column.short if column.short and whole > width else column.name
+        name = column.short if column.short and is_narrow else column.name
         table.add_column(name, justify="right" if column.right else "left", no_wrap=True)
     for row in rows:
-        cells = zip(columns, row, strict=True)
         # Text, not markup: a name in square brackets is a name.
-        table.add_row(*(Text(text, style=column.styles.get(text, "")) for column, text in cells))
-    console.print(table, width=width, crop=console.is_terminal)
+        line = zip(columns, row, strict=True)
+        table.add_row(*(Text(text, style=column.styles.get(text, "")) for column, text in line))
+    console.print(table)

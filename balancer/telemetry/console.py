@@ -8,12 +8,14 @@ import os
 import re
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import IO
 
 from balancer.telemetry.colour import RESET, colour_of
 
-QUEUED = 4 * 1024 * 1024  # bytes that wait for a slow terminal
+QUEUED = 4 * 1024 * 1024  # characters that wait for a slow terminal
 BATCH = 64 * 1024
+TYPICAL = 200  # characters of a line that is not made yet
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _SGR = re.compile(r"(\x1b\[[0-9;]*m)")
@@ -27,23 +29,23 @@ class Console:
         self.dropped = 0
         self._fd = fd
         self._limit = queued
-        self._lines: deque[bytes] = deque()
-        self._waiting = 0  # bytes in _lines
+        self._lines: deque[tuple[int, str | Callable[[], str]]] = deque()
+        self._waiting = 0  # characters in _lines
         self._unsaid = 0  # dropped since it was last said
         self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def write(self, line: str) -> bool:
-        """One line without its end. False: dropped, as the queue is full or the console closed."""
-        data = line.encode(errors="replace") + b"\n"
+    def write(self, line: str | Callable[[], str]) -> bool:
+        """One line without its end, or what makes it (in the thread). False: dropped, as the queue is full or the console closed."""
+        size = len(line) if isinstance(line, str) else TYPICAL
         with self._changed:
-            if self._closed or self._waiting + len(data) > self._limit:
+            if self._closed or self._waiting + size > self._limit:
                 self.dropped += 1
                 self._unsaid += 1
                 return False
-            self._lines.append(data)
-            self._waiting += len(data)
+            self._lines.append((size, line))
+            self._waiting += size
             if self._thread is None:
                 # A daemon: a write that blocks for ever must not keep the process from ending.
                 self._thread = threading.Thread(target=self._run, name="console", daemon=True)
@@ -60,33 +62,41 @@ class Console:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        while batch := self._take():
+        while lines := self._take():
             try:
-                rest = memoryview(batch)
+                rest = memoryview(b"".join(map(_bytes, lines)))
                 while rest:
                     rest = rest[os.write(self._fd, rest) :]
             except OSError:
                 # Nobody will ever read it (the terminal or the pipe's reader is gone): a console is no reason to end.
-                with self._changed:
-                    self.dropped += batch.count(b"\n")
+                self.dropped += len(lines)
             else:
-                self.written += batch.count(b"\n")
+                self.written += len(lines)
 
-    def _take(self) -> bytes:
-        """The next lines in one piece, waiting for some; empty at the end."""
+    def _take(self) -> list[str | Callable[[], str]]:
+        """The next lines, waiting for some; none at the end."""
         with self._changed:
             while not self._lines and not self._closed:
                 self._changed.wait()
-            taken: list[bytes] = []
+            taken = []
             size = 0
             while self._lines and size < BATCH:
-                taken.append(self._lines.popleft())
-                size += len(taken[-1])
+                length, line = self._lines.popleft()
+                taken.append(line)
+                size += length
             self._waiting -= size
             if self._unsaid and not self._lines:
-                taken.append(b"balancer: %d lines are not shown: the console was too slow\n" % self._unsaid)
+                taken.append(f"balancer: {self._unsaid} lines are not shown: the console was too slow")
                 self._unsaid = 0
-            return b"".join(taken)
+            return taken
+
+
+def _bytes(line: str | Callable[[], str]) -> bytes:
+    try:
+        text = line if isinstance(line, str) else line()
+    except Exception as error:  # the writer must go on
+        text = f"balancer: a line of the log could not be made: {error!r}"
+    return text.encode(errors="replace") + b"\n"
 
 
 class Prefixes:

@@ -1,11 +1,13 @@
 """The balancer's own log: structlog's events as lines of text or JSON, through the console's one writer.
 
-structlog is imported with the first line that is written, not at start: the supervisor spawns first.
+structlog is imported and lines are made in the writer's thread: at start the supervisor has processes to spawn, and later requests
+for its attention that matter more.
 """
 
 import json
 import time
 from collections.abc import Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 from balancer.telemetry.colour import BOLD, DIM, LEVELS, RESET
@@ -20,7 +22,7 @@ class Log:
     def __init__(self, console: Console, level: str = "info", format: str = "text", coloured: bool = False) -> None:  # noqa: A002
         self._console = console
         self._coloured = coloured
-        self._logger: Any = None
+        self._loggers: dict[bool, Any] = {}  # by whether JSON; the writer's thread alone uses it
         self.set(level, format)
 
     def set(self, level: str, format: str) -> None:  # noqa: A002
@@ -48,35 +50,37 @@ class Log:
         """A line at the level of this name; an unknown one (a proxy's channel carries names) counts as an error."""
         if _ORDER.get(level, 40) < self._least:
             return
-        if self._logger is None:
-            self._logger = self._make()
-        getattr(self._logger, level if level in _ORDER else "error")(event, **fields)
+        entry = {"time": time.time(), "level": level if level in _ORDER else "error", **fields}
+        self._console.write(partial(self._line, self._json, event, entry))
 
-    def _make(self) -> Any:
-        import structlog
-
-        return structlog.wrap_logger(
-            None,
-            processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, self._render],
-            wrapper_class=structlog.make_filtering_bound_logger(0),
-        )
-
-    def _render(self, _: Any, __: str, entry: MutableMapping[str, Any]) -> str:
-        """structlog's last processor: the line goes to the console here, nothing is left for its logger to print."""
-        import structlog
-
-        now = time.time()
-        if self._json:
-            line = json.dumps({"time": round(now, 6), "level": entry.pop("level"), **entry}, default=str)
-        else:
-            line = _text(now, dict(entry), self._coloured)
-        for part in line.split("\n"):
-            self._console.write(part)
-        raise structlog.DropEvent
+    def _line(self, as_json: bool, event: str, entry: dict[str, Any]) -> str:
+        logger = self._loggers.get(as_json)
+        if logger is None:
+            logger = self._loggers[as_json] = _logger(_json if as_json else partial(_text, coloured=self._coloured))
+        line: str = logger.msg(event, **entry)
+        return line
 
 
-def _text(now: float, entry: dict[str, Any], coloured: bool) -> str:
-    """`2026-11-20 09:00:00.123 info    web-3 ready generation=7`, a traceback in lines of its own below."""
+def _logger(render: Any) -> Any:
+    """A structlog logger that gives the line back instead of printing it."""
+    import structlog
+
+    return structlog.wrap_logger(
+        structlog.ReturnLogger(),
+        processors=[structlog.processors.format_exc_info, render],
+        wrapper_class=structlog.BoundLogger,
+    )
+
+
+def _json(_: Any, __: str, entry: MutableMapping[str, Any]) -> str:
+    """structlog's last processor for machines: time, level and event first."""
+    first = {"time": round(entry.pop("time"), 6), "level": entry.pop("level"), "event": entry.pop("event", "")}
+    return json.dumps({**first, **entry}, default=str)
+
+
+def _text(_: Any, __: str, entry: MutableMapping[str, Any], coloured: bool) -> str:
+    """structlog's last processor for people: `2026-11-20 09:00:00.123 info    web-3 ready generation=7`, a traceback below."""
+    now = entry.pop("time")
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03}"
     level, event, exception = entry.pop("level"), str(entry.pop("event", "")), entry.pop("exception", "")
     fields = " ".join(f"{name}={_value(value)}" for name, value in entry.items() if value not in ("", None))
