@@ -27,18 +27,17 @@ CONTENT_LENGTH = rb"(?:0|[1-9][0-9]{0,17}+)"  # below 2**63; a leading zero coul
 
 
 def any_case(name: bytes) -> bytes:
-    """A pattern for `name` in any case. Character classes, because re.IGNORECASE forbids the engine its quick checks."""
-    return b"".join(
-        b"[%c%c]" % (lower, upper) if lower != upper else re.escape(bytes([lower]))
-        for lower, upper in zip(name.lower(), name.upper(), strict=True)
-    )
+    """A pattern for `name` in any case. Its first letter as a class, because the engine has no quick checks for ignored case."""
+    first = name[:1]
+    head = b"[%s%s]" % (first.lower(), first.upper()) if first.isalpha() else re.escape(first)
+    return head + rb"(?i:" + re.escape(name[1:]) + rb")" if name[1:] else head
 
 
 def _names(*names: str) -> bytes:
     """A pattern for any of the names, told apart by their first letter first: most lines fail there."""
     by_letter: dict[str, list[bytes]] = {}
     for name in sorted(names, reverse=True):  # a name before its own prefixes
-        rest = any_case(name[1:].encode()).replace(rb"\-", rb"[-_]").replace(rb"\*", TCHAR + rb"*+")
+        rest = rb"(?i:" + re.escape(name[1:].encode()).replace(rb"\-", rb"[-_]").replace(rb"\*", TCHAR + rb"*+") + rb")"
         by_letter.setdefault(name[0], []).append(rest)
     letters = "".join(by_letter)
     branches = [any_case(letter.encode()) + rb"(?:" + rb"|".join(rests) + rb")" for letter, rests in by_letter.items()]

@@ -37,6 +37,7 @@ from balancer.http1.responses import ResponseHead, parse_response
 __all__ = ["CHUNKED", "UNTIL_CLOSE", "RequestHead", "ResponseHead", "parse_request", "parse_response"]
 
 END = b"\r\n\r\n"
+_LOOK_AT = 1024  # bytes of an incomplete head: asking again after each small piece must stay cheap
 
 _PLAIN = rb"(?:(?!" + REQUEST_NAME + rb":)" + LINE + rb")*+"
 _LENGTH_LINE = any_case(b"content-length:") + OWS + rb"(" + CONTENT_LENGTH + rb")" + OWS + rb"\r\n"
@@ -152,9 +153,9 @@ def parse_request(data: bytes, max_size: int, max_fields: int) -> RequestHead | 
 def _check_beginning(data: bytes, max_size: int) -> None:
     if not data:
         return
-    if not _BEGINNING(data):
+    if not _BEGINNING(data, 0, _LOOK_AT):
         raise _refusal(data)
-    if data.count(b"\n") != data.count(b"\r\n"):
+    if b"\n\n" in data or (data.endswith(b"\n") and not data.endswith(b"\r\n")):
         raise bad_request("a bare LF")
     if len(data) > max_size:
         raise _too_large(data, max_size)

@@ -17,6 +17,7 @@ from balancer.http1.framing import (
 from balancer.http1.grammar import CONTENT_LENGTH, LINE, LINES, OWS, RESPONSE_NAME, VALUE, any_case
 
 END = b"\r\n\r\n"
+_LOOK_AT = 1024  # bytes of an incomplete head: asking again after each small piece must stay cheap
 
 _PLAIN = rb"(?:(?!" + RESPONSE_NAME + rb":)" + LINE + rb")*+"
 _LENGTH_LINE = any_case(b"content-length:") + OWS + rb"(" + CONTENT_LENGTH + rb")" + OWS + rb"\r\n"
@@ -108,9 +109,9 @@ def parse_response(data: bytes, method: bytes, max_size: int, max_fields: int) -
 
 
 def _check_beginning(data: bytes, max_size: int) -> None:
-    if not _BEGINNING(data):
+    if not _BEGINNING(data, 0, _LOOK_AT):
         raise _refusal(data)
-    if data.count(b"\n") != data.count(b"\r\n"):
+    if b"\n\n" in data or (data.endswith(b"\n") and not data.endswith(b"\r\n")):
         raise bad_response("a bare LF")
     if len(data) > max_size:
         raise bad_response("the head is too large")

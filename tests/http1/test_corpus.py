@@ -24,11 +24,12 @@ class Outcome:
     def __init__(self, raw: bytes, step: int) -> None:
         self.head: RequestHead | None = None
         self.body = self.trailers = self.rest = b""
+        self.side: Side | None = None
         self.reason: Reason | None = None
         try:
             self._read(raw, step)
         except Fault as fault:
-            assert fault.side is Side.CLIENT
+            self.side = fault.side
             self.reason = fault.reason
             self.status = status_of(fault)
 
@@ -78,7 +79,11 @@ def test_request(name: str) -> None:
     for step in (len(raw), 1) if len(raw) < 2000 else (len(raw), 1021):
         outcome = Outcome(raw, step)
         if expected["status"] != "pass":
-            assert (outcome.reason, outcome.status) == (expected["reason"], expected["status"])
+            assert (outcome.side, outcome.reason, outcome.status) == (
+                Side.CLIENT,
+                expected["reason"],
+                expected["status"],
+            )
             continue
         assert outcome.reason is None
         assert outcome.head is not None
