@@ -86,7 +86,9 @@ def parse_address(value: Any) -> Address:
             f'{shown(value)} has no host; write "127.0.0.1:{value}", or "0.0.0.0:{value}" for every address'
         )
     if is_ip(value) and ":" in value:
-        raise ValueError(f'{shown(value)} is ambiguous; an IPv6 address stands in brackets before the port, as in "[::1]:8080"')
+        raise ValueError(
+            f'{shown(value)} is ambiguous; an IPv6 address stands in brackets before the port, as in "[::1]:8080"'
+        )
     if not colon:
         raise ValueError(f'{shown(value)} has no port; expected host:port, as in "{value}:8080"')
     if host in ("", "*"):

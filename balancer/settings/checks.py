@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from balancer.settings.address import UNIX_PATH_LIMIT, Address
-from balancer.settings.explain import did_you_mean
+from balancer.settings.explain import did_you_mean, nearest
 from balancer.settings.model import Listen, Settings
 from balancer.settings.model_pool import Group, Health, Pool
 from balancer.settings.placeholders import near_misses
@@ -132,8 +132,10 @@ def _reach(settings: Settings) -> Iterator[Finding]:
         yield Finding((), "there is no pool; add a table [pool.web] with a command", about=(("pool",),))
     if not settings.listen:
         return
+    # A misspelt name leads to the pool that was meant: saying that nothing does would be a second complaint about one mistake.
+    reached = {name if name in settings.pool else nearest(name, settings.pool) for name in settings.reached_pools}
     for name in settings.pool:
-        if name not in settings.reached_pools:
+        if name not in reached:
             yield Finding(
                 ("pool", name),
                 f'nothing leads to this pool; add pool = "{name}" to a listener, or a [[route]] to it',

@@ -79,7 +79,8 @@ def _parse_access(value: Any) -> str:
 
 
 def _parse_host(value: Any) -> str:
-    if isinstance(value, str) and (value == "localhost" or is_ip(value)):
+    # No name: "localhost" is ::1 to one program and 127.0.0.1 to another.
+    if isinstance(value, str) and is_ip(value):
         return value
     raise ValueError(f'{units.shown(value)} is not an IP address; expected one such as "127.0.0.1" or "::1"')
 

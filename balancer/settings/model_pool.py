@@ -151,7 +151,8 @@ class Pool(Section):
     command: Command = key(
         "",
         "a string (split as a shell would, no shell is run) or a list; "
-        "{port}, {host}, {name}, {index} and {pool} are filled in",
+        "{port}, {host}, {name}, {index} and {pool} are filled in; programs of the balancer's own virtual environment are found "
+        "without activating it",
     )
     backends: Count = key(1, 'a number or "auto": one per usable CPU')
     weight: int = key(1, "0 to 1000; 0: gets nothing until changed", least=0, most=MAX_WEIGHT)

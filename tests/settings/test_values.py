@@ -15,6 +15,7 @@ def test_statuses() -> None:
 def test_surge_is_never_nothing(text: object, counts: list[int]) -> None:
     surge = values.parse_surge(text)
     assert [surge.of(n) for n in (1, 4, 10)] == counts
+    assert surge.of(0) >= 1
     assert str(surge) == str(text)
 
 
