@@ -4,7 +4,7 @@ Sans-io: bytes go in and out, waiting is the caller's. Whole messages with bound
 stream of events.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import h11
@@ -49,8 +49,8 @@ class Response:
         return next((value for found, value in self.fields if found == name), "")
 
 
-def _text(fields: object) -> tuple[tuple[str, str], ...]:
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)  # type: ignore[attr-defined]
+def _text(fields: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
 
 
 def _raw(fields: Fields) -> list[tuple[bytes, bytes]]:
@@ -64,6 +64,7 @@ class ServerPeer:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head)
         self._max_body = max_body
         self._request: h11.Request | None = None
+        self._bodyless = False  # the answer has no body whatever is given: the request was HEAD
         self._body = bytearray()
 
     def feed(self, data: bytes) -> None:
@@ -82,6 +83,7 @@ class ServerPeer:
                 raise PeerError(str(error), error.error_status_hint) from None
             if isinstance(event, h11.Request):
                 self._request = event
+                self._bodyless = event.method == b"HEAD"
                 self._body.clear()
             elif isinstance(event, h11.Data):
                 self._body += event.data
@@ -115,7 +117,12 @@ class ServerPeer:
         return self._h11.their_state in (h11.CLOSED, h11.ERROR, h11.MUST_CLOSE) or self._h11.our_state is h11.MUST_CLOSE
 
     def respond(self, status: int, fields: Fields, body: bytes = b"") -> bytes:
-        """The bytes of a whole answer; Content-Length is added. Afterwards the next request may be asked for, unless `ended`."""
+        """The bytes of a whole answer; Content-Length is added (a 204 or 304 has no body).
+
+        Also the answer to a PeerError. Afterwards the next request may be asked for, unless `ended`.
+        """
+        if status in (204, 304):
+            return self.begin(status, fields) + self.finish()
         begun = self.begin(status, [*fields, ("Content-Length", str(len(body)))])
         return begun + self.more(body) + self.finish()
 
@@ -125,7 +132,7 @@ class ServerPeer:
 
     def more(self, data: bytes) -> bytes:
         """A piece of the body; nothing for a HEAD request."""
-        return self._send(h11.Data(data=data)) if data else b""
+        return self._send(h11.Data(data=data)) if data and not self._bodyless else b""
 
     def finish(self) -> bytes:
         """The end of the body, ready for the next request."""
