@@ -1,0 +1,193 @@
+"""What a Python backend may import to speak with the balancer: standard library only, and nothing happens without one.
+
+    from balancer import backend
+
+    backend.ready()                          # with `ready.when = "message"`: requests may come
+    backend.broadcast({"cache": "stale"})    # to every other backend of the pool
+    for message in backend.messages():       # or `async for`, under asyncio and trio
+        ...
+
+Every function may be called from any thread, and none waits for long: what cannot be sent now is sent with the next call.
+"""
+
+import json
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any
+
+__all__ = ["Messages", "broadcast", "heartbeat", "messages", "ready", "send", "stopping"]
+
+_PATIENCE = 0.1  # seconds that a call may wait for the balancer to read
+_MAX_LINE = 1024 * 1024  # what the balancer takes
+_READ = 64 * 1024
+
+
+def ready() -> bool:
+    """This process can take requests. False: not said, as there is no balancer or it does not listen."""
+    return _link().say({"type": "ready"})
+
+
+def stopping() -> bool:
+    """This process is about to leave: no new requests, please, and a successor."""
+    return _link().say({"type": "stopping"})
+
+
+def heartbeat() -> bool:
+    """This process is alive."""
+    return _link().say({"type": "heartbeat"})
+
+
+def send(to: str, data: Any) -> bool:
+    """Send a JSON value to one backend of the pool, such as "web-1"; it arrives as {"type": "message", "from", "data"}.
+
+    Raises TypeError or ValueError when `data` is no JSON value.
+    """
+    return _link().say({"type": "send", "to": to, "data": data})
+
+
+def broadcast(data: Any) -> bool:
+    """Send a JSON value to every other backend of the pool; it arrives as {"type": "broadcast", "from", "data"}.
+
+    Raises TypeError or ValueError when `data` is no JSON value.
+    """
+    return _link().say({"type": "broadcast", "data": data})
+
+
+def messages() -> "Messages":
+    """What the balancer and other backends send, as it comes; ends when the balancer does, or at once without one.
+
+    One reader per process; a second one takes what the first does not.
+    """
+    return Messages(_link())
+
+
+class Messages:
+    """Iterate in a thread (`for`), or under asyncio or trio (`async for`)."""
+
+    def __init__(self, link: "_Link") -> None:
+        self._link = link
+
+    def __iter__(self) -> "Messages":
+        return self
+
+    def __aiter__(self) -> "Messages":
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            found, value = self._link.take()
+            if found:
+                return value
+            if self._link.sock is None:
+                raise StopIteration
+            _wait(self._link.sock, select.POLLIN, None)
+
+    async def __anext__(self) -> Any:
+        while True:
+            found, value = self._link.take()
+            if found:
+                return value
+            if self._link.sock is None:
+                raise StopAsyncIteration
+            await _readable(self._link.sock)
+
+
+class _Link:
+    """This process's end of the channel; `sock` is None when there is none, or none any more."""
+
+    def __init__(self, fd: int | None) -> None:
+        self.sock: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._unsent = b""
+        self._partial = b""
+        self._lines: deque[bytes] = deque()
+        if fd is not None:
+            try:
+                self.sock = socket.socket(fileno=fd)
+            except OSError:
+                return
+            # Ours alone: a child of this process would keep the channel open after our end.
+            self.sock.set_inheritable(False)
+
+    def say(self, value: Any) -> bool:
+        line = json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        with self._lock:
+            if self.sock is None or len(line) > _MAX_LINE or len(self._unsent) > _MAX_LINE:
+                return False
+            self._unsent += line
+            limit = time.monotonic() + _PATIENCE
+            while self._unsent and self.sock is not None:
+                try:
+                    # Not a non-blocking socket: forked processes share that setting.
+                    self._unsent = self._unsent[self.sock.send(self._unsent, socket.MSG_DONTWAIT) :]
+                except BlockingIOError:
+                    if not _wait(self.sock, select.POLLOUT, limit - time.monotonic()):
+                        break
+                except OSError:
+                    self.sock = None
+            return self.sock is not None
+
+    def take(self) -> tuple[bool, Any]:
+        """(True, the next message), or (False, None) when none has come."""
+        with self._lock:
+            while True:
+                while self._lines:
+                    try:
+                        return True, json.loads(self._lines.popleft())
+                    except ValueError:
+                        continue
+                if self.sock is None:
+                    return False, None
+                try:
+                    data = self.sock.recv(_READ, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return False, None
+                except OSError:
+                    data = b""
+                if not data:
+                    self.sock = None
+                *lines, self._partial = (self._partial + data).split(b"\n")
+                self._lines.extend(lines)
+
+
+def _wait(sock: socket.socket, event: int, seconds: float | None) -> bool:
+    poll = select.poll()
+    poll.register(sock, event)
+    return bool(poll.poll(None if seconds is None else max(0, int(seconds * 1000))))
+
+
+async def _readable(sock: socket.socket) -> None:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        await trio.lowlevel.wait_readable(sock)
+        return
+    import asyncio  # an asyncio program has it already, and others need not wait for it
+
+    loop = asyncio.get_running_loop()
+    # A descriptor of its own: the loop allows one reader for each.
+    copy = sock.dup()
+    came = asyncio.Event()
+    loop.add_reader(copy, came.set)
+    try:
+        await came.wait()
+    finally:
+        loop.remove_reader(copy)
+        copy.close()
+
+
+_opening = threading.Lock()
+_opened: list[_Link] = []
+
+
+def _link() -> _Link:
+    with _opening:
+        if not _opened:
+            # Taken out, as Node.js does it: a Node.js child of this process would take the channel for its own.
+            given = os.environ.pop("NODE_CHANNEL_FD", "") if "BALANCER_BACKEND" in os.environ else ""
+            _opened.append(_Link(int(given) if given.isdigit() else None))
+        return _opened[0]
