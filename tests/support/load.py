@@ -174,11 +174,15 @@ async def load(
     """Send `rate` requests per second until the block ends; requests in progress are finished, then it is left."""
     traffic = Traffic()
     stopping = trio.Event()
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         for index in range(clients):
             client = Client(traffic, host, port, index % 2 == 0, timeout)
             nursery.start_soon(client.run, clients / rate, index / rate, stopping)
         try:
             yield traffic
-        finally:
-            stopping.set()
+        except Exception as error:
+            failure = error  # raised below: the nursery would wrap it in a group
+        stopping.set()
+    if failure is not None:
+        raise failure

@@ -33,7 +33,8 @@ MARKER = "BALANCER_TEST_RUN"
 class Balancer:
     """One running balancer.
 
-    url, admin_url: without a trailing slash; lines: what it has written, stdout and stderr together.
+    url, admin_url: without a trailing slash; lines: what it has written, stdout and stderr together; mark: what its
+    environment and that of everything it starts carries.
     """
 
     def __init__(self, process: trio.Process, folder: Path, config: Path, mark: str, patience: float) -> None:
@@ -43,7 +44,7 @@ class Balancer:
         self.patience = patience
         self.lines: list[str] = []
         self.client = httpx.AsyncClient(timeout=patience, trust_env=False)
-        self._mark = mark
+        self.mark = mark
         self._line_came = trio.Event()
         self.read_config()
 
@@ -126,7 +127,7 @@ class Balancer:
         with trio.fail_after(self.patience):
             done = await trio.run_process(
                 [sys.executable, "-m", "balancer", verb, "--config", str(self.config), *rest],
-                capture_stdout=True, capture_stderr=True, check=False, env=environment(self._mark), cwd=self.folder,
+                capture_stdout=True, capture_stderr=True, check=False, env=environment(self.mark), cwd=self.folder,
             )  # fmt: skip
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -139,7 +140,7 @@ class Balancer:
     def processes(self) -> list[psutil.Process]:
         """Every process that this balancer started, directly or not, and that still lives."""
         own = (p for p in psutil.process_iter() if p.pid != self.pid and p.status() != psutil.STATUS_ZOMBIE)
-        return [p for p in own if is_marked(p.pid, self._mark)]
+        return [p for p in own if is_marked(p.pid, self.mark)]
 
     async def read(self) -> None:
         """Collect its output until it ends."""
@@ -205,6 +206,7 @@ async def running(
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(mark), cwd=folder,
     )  # fmt: skip
     balancer = Balancer(process, folder, config, mark, patience)
+    failure: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(balancer.read)
@@ -213,8 +215,11 @@ async def running(
                     await balancer.until_ready()
                 yield balancer
                 await stopped(balancer, exit_code)
-            finally:
-                nursery.cancel_scope.cancel()
+            except Exception as error:
+                failure = error  # raised below: the nursery would wrap it in a group
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
             if process.returncode is None:
