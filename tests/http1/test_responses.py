@@ -25,7 +25,7 @@ def response(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
 
 
 @given(response_heads, st.sampled_from([b"GET", b"HEAD"]))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_accepts_only_what_h11_reads_alike(data: bytes, method: bytes) -> None:
     head = parsed(data, method)
     if isinstance(head, Fault):
@@ -52,7 +52,7 @@ def test_accepts_only_what_h11_reads_alike(data: bytes, method: bytes) -> None:
 
 
 @given(response_heads)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_the_common_step_and_the_careful_one_agree(data: bytes) -> None:
     if responses._COMMON(data) is None:
         return

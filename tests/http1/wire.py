@@ -20,11 +20,12 @@ def _line(name: str, space: str, value: str, end: str) -> str:
 
 
 _GOOD = [
-    "Host: a.example\r\n", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "Connection: keep-alive\r\n",
-    "connection: Close\r\n", "Accept: */*\r\n", "X-Forwarded-For: 10.0.0.1\r\n", "Connection: upgrade\r\n", "Upgrade: websocket\r\n",
+    "Content-Length: 5", "Transfer-Encoding: chunked", "Connection: keep-alive", "connection: Close", "Connection: upgrade, X-A",
+    "Accept: */*", "X-Forwarded-For: 10.0.0.1", "Upgrade: websocket", "X-A: b", "TE: trailers", "Expect: 100-continue",
+    "Cookie:a=b; c=d", "X-Request-ID:\tabc ", "X-Empty:", "X_Forwarded_For: caf\xe9", "Keep-Alive: timeout=5",
 ]  # fmt: skip
 lines = st.one_of(
-    st.sampled_from(_GOOD),
+    st.sampled_from(_GOOD).map(lambda line: line + "\r\n"),
     st.builds(
         _line,
         st.sampled_from(_NAMES),
@@ -62,16 +63,48 @@ def _spoil(text: str, position: float, character: str) -> bytes:
     return (text[:at] + character + text[at:]).encode("latin-1")
 
 
-def _heads(first: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
-    text = st.builds(
+def _encoded(text: str) -> bytes:
+    return text.encode("latin-1")
+
+
+def _heads(plain: st.SearchStrategy[str], first: st.SearchStrategy[str], needed: list[str]) -> st.SearchStrategy[bytes]:
+    """Mostly whole and clean; some with one odd line, or spoilt by one byte; some with anything anywhere; some noise."""
+    good = st.lists(st.sampled_from(_GOOD), max_size=5, unique=True)
+    clean = good.flatmap(lambda chosen: st.permutations(needed + chosen)).map(
+        lambda lines: [line + "\r\n" for line in lines]
+    )
+    whole = st.builds(
+        lambda start, fields, body: start + "".join(fields) + "\r\n" + body,
+        plain,
+        clean,
+        st.sampled_from(["", "hello"]),
+    )
+    one_odd = st.builds(
+        lambda start, fields, odd: start + "".join([*fields, odd]) + "\r\n", st.one_of(plain, first), clean, lines
+    )
+    anything = st.builds(
         lambda start, fields, end: start + "".join(fields) + end,
-        first,
+        st.one_of(plain, first),
         st.lists(lines, max_size=6),
         st.sampled_from(["\r\n"] * 6 + ["\n", "", "\r\nhello"]),
     )
-    spoilt = st.builds(_spoil, text, st.floats(0, 0.99), st.sampled_from("\r\n\t :,\x00aZ5\xff"))
-    return st.one_of(text.map(lambda t: t.encode("latin-1")), spoilt, st.binary(max_size=40))
+    spoilt = st.builds(_spoil, whole, st.floats(0, 0.99), st.sampled_from("\r\n\t :,\x00aZ5\xff"))
+    return st.one_of(whole.map(_encoded), one_odd.map(_encoded), spoilt, anything.map(_encoded), st.binary(max_size=40))
 
 
-request_heads = _heads(st.one_of(_plain_lines, _request_lines))
-response_heads = _heads(st.one_of(_plain_status, _status_lines))
+request_heads = _heads(_plain_lines, _request_lines, ["Host: a.example"])
+response_heads = _heads(_plain_status, _status_lines, [])
+
+_COMMON = [
+    "Content-Length: 5",
+    "Connection: keep-alive",
+    "connection:Close ",
+    "Accept: */*",
+    "Cookie:a=b",
+    "content-length:\t7",
+]
+common_requests = st.builds(
+    lambda start, fields: _encoded(start + "\r\n".join(fields) + "\r\n\r\nhello"),
+    st.sampled_from(["GET / HTTP/1.1\r\n", "CONNECT /x HTTP/1.1\r\n", "b! /a?b HTTP/1.1\r\n"]),
+    st.lists(st.sampled_from(_COMMON), max_size=5).flatmap(lambda chosen: st.permutations(["hOST:[::1]:80", *chosen])),
+)
