@@ -4,16 +4,37 @@ Each proxy process has its own (`proxy/view`), so shares are exact per proxy. A 
 now, whenever that set or a weight changes, and is then asked once per request; `chosen` never waits and never fails on a non-empty set.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from functools import reduce
-from math import gcd
+from hashlib import blake2b
+from itertools import accumulate
+from math import ceil, gcd
+from random import random
+from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
+from balancer.pool.latency import Latency
+
 _LONGEST_CYCLE: Final = 4096  # turns; a longer one is not written down but computed turn by turn
+_MEDIAN_FOR: Final = 0.5  # seconds that the median of a pool's latency estimates is used before it is worked out again
+_SOONEST: Final = 1e-4  # seconds: below it the estimates are noise, and zero would make load not count
+_POINTS: Final = 100  # of a candidate of average weight on the ring: shares within some 10 % of even
+_BOUND: Final = 1.25  # times the average load; HAProxy's documentation suggests 125 to 150 % too
 
 
 class Candidate(Protocol):
     """What a policy needs to know of a backend."""
+
+    @property
+    def name(self) -> str:
+        """The slot: stays the same over restarts."""
+        ...
+
+    @property
+    def latency(self) -> Latency:
+        """How long its answers take."""
+        ...
 
     @property
     def weight(self) -> int:
@@ -36,8 +57,11 @@ class Policy(Protocol[C]):
         """Choose among these from now on."""
         ...
 
-    def choose(self, tried: Collection[C]) -> C | None:
-        """The one that takes the next request; None when all that there are have been tried already."""
+    def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
+        """The one that takes the next request; None when all that there are have been tried already.
+
+        key: what the request is known by, for policies that keep together what belongs together.
+        """
         ...
 
 
@@ -75,7 +99,7 @@ class SmoothRoundRobin(Generic[C]):
         if self._length > _LONGEST_CYCLE:
             self._length = 0
 
-    def choose(self, tried: Collection[C]) -> C | None:
+    def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
         """The candidate whose turn it is; one that was tried already gives its turn away."""
         if not self._candidates:
             return None
@@ -132,7 +156,7 @@ class LeastConnections(Generic[C]):
         """Choose among these from now on."""
         self._candidates = tuple(candidates)
 
-    def choose(self, tried: Collection[C]) -> C | None:
+    def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
         """The least loaded that was not tried."""
         count = len(self._candidates)
         self._turn += 1
@@ -147,7 +171,131 @@ class LeastConnections(Generic[C]):
         return best
 
 
+class RandomTwo(Generic[C]):
+    """Draws two by weight and takes the less loaded: nearly as good as looking at all of them (Mitzenmacher 2001), at any size."""
+
+    def __init__(self, draw: Callable[[], float] = random) -> None:
+        self._candidates: Sequence[C] = ()
+        self._borders: list[int] = []
+        self._draw = draw
+
+    def offer(self, candidates: Sequence[C]) -> None:
+        """Choose among these from now on."""
+        self._candidates = tuple(candidates)
+        self._borders = list(accumulate(c.weight for c in candidates))
+
+    def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
+        """The better of two drawn ones."""
+        pair = self._pair(tried)
+        if pair is None:
+            return None
+        first, second = pair
+        # Equals are decided by the draw, and so by weight.
+        return first if first.load * second.weight <= second.load * first.weight else second
+
+    def _pair(self, tried: Collection[C]) -> tuple[C, C] | None:
+        """Two different ones that were not tried, as long as there are two."""
+        candidates, borders = self._candidates, self._borders
+        if tried:
+            candidates = [c for c in candidates if c not in tried]
+            borders = list(accumulate(c.weight for c in candidates))
+        if len(candidates) < 2:
+            return (candidates[0], candidates[0]) if candidates else None
+        total = borders[-1]
+        first = bisect_right(borders, self._draw() * total)
+        # The second is drawn from what is left: skip over the first one's stretch.
+        start = borders[first - 1] if first else 0
+        width = borders[first] - start
+        at = self._draw() * (total - width)
+        second = bisect_right(borders, at if at < start else at + width)
+        return candidates[first], candidates[min(second, len(candidates) - 1)]
+
+
+class PeakEwma(RandomTwo[C]):
+    """Of two drawn ones, takes the one whose answer is expected sooner: (in flight + 1) × latency estimate (`pool.latency`)."""
+
+    def __init__(self, draw: Callable[[], float] = random, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(draw)
+        self._clock = clock
+        self._median = 0.0
+        self._median_at = -1.0
+
+    def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
+        """The sooner of two drawn ones."""
+        pair = self._pair(tried)
+        if pair is None:
+            return None
+        now = self._clock()
+        if now - self._median_at > _MEDIAN_FOR:
+            estimates = sorted(c.latency.estimate(now, self._median) for c in self._candidates)
+            self._median = estimates[len(estimates) // 2]
+            self._median_at = now
+        first, second = pair
+        # Drawn by weight already, so cost alone decides.
+        if self._cost(first, now) <= self._cost(second, now):
+            return first
+        return second
+
+    def _cost(self, candidate: C, now: float) -> float:
+        return (candidate.load + 1) * (candidate.latency.estimate(now, self._median) + _SOONEST)
+
+
+class Hash(Generic[C]):
+    """The same key goes to the same candidate while that one is there, unless it has far more than its share in flight.
+
+    A ring of points per candidate (Karger 1997), so that one that comes or goes moves only its own keys; loads are
+    bounded (Mirrokni 2016): whoever is above 1.25 times its share passes the request on along the ring.
+    """
+
+    def __init__(self) -> None:
+        self._candidates: Sequence[C] = ()
+        self._points: list[int] = []
+        self._owners: list[C] = []
+        self._total = 1
+
+    def offer(self, candidates: Sequence[C]) -> None:
+        """Choose among these from now on."""
+        self._candidates = tuple(candidates)
+        self._total = sum(c.weight for c in candidates) or 1
+        ring: list[tuple[int, int]] = []
+        for index, candidate in enumerate(candidates):
+            count = max(1, round(_POINTS * candidate.weight * len(candidates) / self._total))
+            ring += [(_hash(b"%s %d" % (candidate.name.encode(), turn)), index) for turn in range(count)]
+        ring.sort()
+        self._points = [point for point, _ in ring]
+        self._owners = [candidates[index] for _, index in ring]
+
+    def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
+        """The first on the ring behind the key that has room; the first of all if none has."""
+        owners = self._owners
+        if not owners:
+            return None
+        start = bisect_right(self._points, _hash(key))
+        in_flight = sum(c.load for c in self._candidates) + 1
+        first: C | None = None
+        seen: set[int] = set()
+        for step in range(len(owners)):
+            owner = owners[(start + step) % len(owners)]
+            if id(owner) in seen:
+                continue
+            seen.add(id(owner))
+            if owner not in tried:
+                if owner.load < ceil(_BOUND * in_flight * owner.weight / self._total):
+                    return owner
+                first = first or owner
+            if len(seen) == len(self._candidates):
+                break
+        return first
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
+
+
 POLICIES: Final[dict[str, Callable[[], "Policy[Candidate]"]]] = {
     "weighted-round-robin": SmoothRoundRobin,
     "least-connections": LeastConnections,
+    "random-two": RandomTwo,
+    "peak-ewma": PeakEwma,
+    "hash": Hash,
 }

@@ -1,12 +1,17 @@
 """Policies: exact shares, no bursts, continuity over changes."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import ceil
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.pool.selection import POLICIES, LeastConnections, SmoothRoundRobin
+from balancer.pool.latency import Latency
+from balancer.pool.selection import POLICIES, Hash, LeastConnections, PeakEwma, Policy, RandomTwo, SmoothRoundRobin
 
 
 @dataclass(eq=False)
@@ -14,13 +19,14 @@ class Item:
     name: str
     weight: int = 1
     load: int = 0
+    latency: Latency = field(default_factory=Latency)
 
 
 def items(*weights: int) -> list[Item]:
     return [Item(f"b{index}", weight) for index, weight in enumerate(weights)]
 
 
-def take(policy: SmoothRoundRobin[Item], count: int) -> list[str]:
+def take(policy: Policy[Item], count: int) -> list[str]:
     chosen = [policy.choose(()) for _ in range(count)]
     return [c.name for c in chosen if c is not None]
 
@@ -125,4 +131,106 @@ def test_least_connections_takes_the_smallest_share_of_load(backends: list[tuple
 def test_least_connections_takes_turns_among_equals() -> None:
     policy = LeastConnections[Item]()
     policy.offer(items(1, 1, 1))
-    assert Counter(take(policy, 9)) == {"b0": 3, "b1": 3, "b2": 3}  # type: ignore[arg-type]
+    assert Counter(take(policy, 9)) == {"b0": 3, "b1": 3, "b2": 3}
+
+
+def test_random_two_draws_by_weight_and_takes_the_less_loaded() -> None:
+    source = Random(7)
+    policy = RandomTwo[Item](source.random)
+    policy.offer(items(1, 1, 1, 3))
+    taken = Counter(take(policy, 6000))
+    # Of equals the first drawn wins, so shares are those of the weights.
+    assert abs(taken["b3"] - 3000) < 200
+    busy = items(1, 1)
+    busy[0].load = 5
+    policy.offer(busy)
+    assert Counter(take(policy, 100)) == {"b1": 100}
+
+
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=9), st.floats(0, 0.999999), st.floats(0, 0.999999))
+def test_random_two_draws_two_different_ones(weights: list[int], first: float, second: float) -> None:
+    draws = iter((first, second))
+    policy = RandomTwo[Item](lambda: next(draws))
+    policy.offer(items(*weights))
+    pair = policy._pair(())
+    assert pair is not None
+    assert pair[0] is not pair[1]
+
+
+class Simulation:
+    """Backends that work one request at a time in virtual time: enough to see where a policy sends its requests."""
+
+    def __init__(self, policy_of: Callable[[Callable[[], float]], Policy[Item]], seconds: dict[str, float]) -> None:
+        self.now = 0.0
+        self.seconds = seconds
+        self.failing: set[str] = set()
+        self.pool = [Item(name) for name in seconds]
+        self.policy = policy_of(lambda: self.now)
+        self.policy.offer(self.pool)
+        self.ending: list[tuple[float, int, Item, float]] = []
+        self.count = 0
+
+    def run(self, until: float, rate: float) -> Counter[str]:
+        taken = Counter[str]()
+        while self.now < until:
+            self.now += 1 / rate
+            while self.ending and self.ending[0][0] <= self.now:
+                end, _, item, began = heappop(self.ending)
+                item.load -= 1
+                if item.name in self.failing:
+                    item.latency.penalise(1.0, end)
+                else:
+                    item.latency.observe(end - began, end)
+            chosen = self.policy.choose(())
+            assert chosen is not None
+            taken[chosen.name] += 1
+            chosen.load += 1
+            self.count += 1
+            heappush(self.ending, (self.now + self.seconds[chosen.name], self.count, chosen, self.now))
+        return taken
+
+
+def peak_ewma(clock: Callable[[], float]) -> Policy[Item]:
+    return PeakEwma[Item](Random(3).random, clock)
+
+
+def test_peak_ewma_gives_a_fast_failing_backend_no_more_than_its_share() -> None:
+    simulation = Simulation(peak_ewma, {"a": 0.05, "b": 0.05, "c": 0.05, "bad": 0.001})
+    simulation.failing = {"bad"}
+    taken = simulation.run(30, 200)
+    assert taken["bad"] <= taken.total() / 4
+
+
+def test_peak_ewma_leaves_a_slow_backend_and_comes_back_once_it_is_fast_again() -> None:
+    simulation = Simulation(peak_ewma, {"a": 0.02, "b": 0.02, "c": 0.02, "d": 0.02})
+    simulation.run(5, 200)
+    simulation.seconds["d"] = 0.5
+    slow = simulation.run(15, 200)
+    assert slow["d"] < slow.total() / 4 * 0.4
+    simulation.seconds["d"] = 0.02
+    simulation.run(15 + 30, 200)
+    recovered = simulation.run(15 + 40, 200)
+    assert recovered["d"] >= recovered.total() / 4 * 0.8
+
+
+def test_hash_keeps_a_key_where_it_is_and_moves_only_those_of_one_that_goes() -> None:
+    policy = Hash[Item]()
+    pool = items(1, 1, 1, 1, 1)
+    policy.offer(pool)
+    keys = [b"client-%d" % number for number in range(2000)]
+    before = {key: policy.choose((), key) for key in keys}
+    policy.offer(pool[:4])
+    after = {key: policy.choose((), key) for key in keys}
+    assert all(after[key] is before[key] for key in keys if before[key] is not pool[4])
+    shares = Counter(item.name for item in before.values() if item is not None)
+    assert all(250 <= shares[item.name] <= 560 for item in pool)
+
+
+@given(st.lists(st.integers(0, 40), min_size=2, max_size=8), st.binary(max_size=20))
+def test_hash_bounds_the_load_of_the_one_that_it_chooses(loads: list[int], key: bytes) -> None:
+    policy = Hash[Item]()
+    pool = [Item(f"b{index}", 1, load) for index, load in enumerate(loads)]
+    policy.offer(pool)
+    chosen = policy.choose((), key)
+    assert chosen is not None
+    assert chosen.load < ceil(1.25 * (sum(loads) + 1) / len(loads))
