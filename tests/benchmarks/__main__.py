@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"one core for each peer, {'another' if peer_core != load_core else 'THE SAME ONE'} for origin (nginx) and load (wrk)",
         f"medians of {given.repeat} runs of {given.seconds:g} s, the peers in turn",
     ]
-    text = markdown(rows, runs, about) + "\n".join(own_lines)
+    text = "\n".join((markdown(rows, runs, about), *own_lines))
     print(text)
     if not given.smoke:
         keep(text, plot(rows, runs))
@@ -89,11 +89,15 @@ def compare(
 
 
 def measured(row: Row, peer: Peer, conditions: Conditions) -> Measured:
-    """One run; what goes wrong voids it."""
+    """One run; what goes wrong voids it, and what the peer said about it is shown."""
     try:
-        return row.measure(peer, conditions)
+        found = row.measure(peer, conditions)
     except (OSError, RuntimeError) as error:
-        return Measured({}, str(error))
+        found = Measured({}, str(error))
+    if found.trouble:
+        said = peer.process.log.read_text(errors="replace").splitlines()[-5:]
+        sys.stderr.write("\n".join((f"{row.title}: {peer.name}: {found.trouble}; its last lines:", *said, "")))
+    return found
 
 
 def progress(text: str) -> None:

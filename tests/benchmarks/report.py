@@ -22,7 +22,7 @@ def markdown(rows: Sequence[Row], runs: Runs, about: Sequence[str]) -> str:
     parts = ["# Benchmarks", "", *(f"- {line}" for line in about), ""]
     for row in rows:
         parts += [f"## {row.title}", "", *table(row, runs[row.name]), ""]
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def table(row: Row, peers: Mapping[str, Sequence[Measured]]) -> list[str]:
