@@ -169,6 +169,7 @@ class Simulation:
         self.policy.offer(self.pool)
         self.ending: list[tuple[float, int, Item, float]] = []
         self.count = 0
+        self.noise = Random(5)
 
     def run(self, until: float, rate: float) -> Counter[str]:
         taken = Counter[str]()
@@ -186,7 +187,8 @@ class Simulation:
             taken[chosen.name] += 1
             chosen.load += 1
             self.count += 1
-            heappush(self.ending, (self.now + self.seconds[chosen.name], self.count, chosen, self.now))
+            takes = self.seconds[chosen.name] * self.noise.uniform(0.8, 1.2)
+            heappush(self.ending, (self.now + takes, self.count, chosen, self.now))
         return taken
 
 
