@@ -53,12 +53,12 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer of a GET. Raises NotRunning, NoAnswer, Refused."""
         with self._answer("GET", path, query) as answer:
-            return _parse(answer.read(LINE))
+            return _parse(answer.read())
 
     def post(self, path: str, body: Any = None) -> Any:
         """The JSON answer of a POST. Raises NotRunning, NoAnswer, Refused."""
         with self._answer("POST", path, {}, body) as answer:
-            return _parse(answer.read(LINE))
+            return _parse(answer.read())
 
     def stream(self, method: str, path: str, **query: Any) -> Iterator[Any]:
         """Each JSON line of an answer (or each `data:` of server-sent events) as it comes. Raises as `get`, also half-way."""
