@@ -66,7 +66,10 @@ class Client:
             while line := answer.readline(LINE):
                 text = line.strip().removeprefix(b"data:").strip()
                 if text and text[:1] in b'{["':  # other lines: signs of life, and the fields `id:` and `event:`
-                    yield _parse(text)
+                    value = _parse(text)
+                    if isinstance(value, dict) and value.keys() == {"error"}:
+                        raise Refused(409, str(value["error"]))
+                    yield value
 
     @contextmanager
     def _answer(

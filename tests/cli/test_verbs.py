@@ -1,0 +1,157 @@
+"""The verbs that talk to a running balancer, against operations that answer what the test wants."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from balancer.admin.operations import OperationFailed
+from tests.admin.fake import BACKEND, STATUS, FakeOperations, controlled
+from tests.cli.run import Cli
+
+
+@asynccontextmanager
+async def running(config: Path) -> AsyncIterator[FakeOperations]:
+    operations = FakeOperations()
+    async with controlled(operations, config.with_suffix(".sock")):
+        yield operations
+
+
+async def test_status(cli: Cli, config: Path) -> None:
+    async with running(config) as operations:
+        odd = {
+            **BACKEND,
+            "name": "[red]web-1",
+            "phase": "starting",
+            "takes_requests": False,
+            "pid": None,
+            "uptime_seconds": 0,
+        }
+        operations.status_value = {**STATUS, "pools": [{**STATUS["pools"][0], "backends": [BACKEND, odd]}]}
+        result = await cli.later("status", "-c", config)
+        assert result.code == 0
+        assert "balancer 0.1.0, up 12s, /etc/cluster.toml" in result.out
+        header, first, second = (" ".join(line.split()) for line in result.out.splitlines()[-3:])
+        assert header == "backend state weight pid port up restarts in flight requests memory CPU"
+        assert first == "web-0 ready 1 4711 9000 1d 2h 1 2 1234567 50M 12%"
+        assert second.startswith("[red]web-1 starting 1 - ")
+        assert "\x1b" not in result.out
+        assert json.loads((await cli.later("status", "--json", "-c", config)).out) == operations.status_value
+
+
+async def test_reload_ends_as_the_reload_does(cli: Cli, config: Path) -> None:
+    async with running(config) as operations:
+        result = await cli.later("reload", "-c", config)
+        assert (result.code, result.out) == (0, "web-0 is ready\nreload complete\n")
+        why = "pool web rolled back: web-0 was not ready within 30 s"
+        rolled_back = {"event": "done", "ok": False, "text": why}
+        operations.steps = [{"event": "started", "text": "web-0 started"}, rolled_back]
+        result = await cli.later("reload", "-c", config)
+        assert (result.code, result.out, result.err) == (1, "web-0 started\n", why + "\n")
+        operations.steps = [{"event": "started", "text": "web-0 started"}]
+        result = await cli.later("reload", "-c", config)
+        assert result.code == 1
+        assert "before the reload was complete" in result.err
+        operations.steps = [OperationFailed("it is stopping")]
+        result = await cli.later("reload", "-c", config)
+        assert (result.code, result.err) == (1, "it is stopping\n")
+
+
+async def test_logs_of_a_selection(cli: Cli, config: Path) -> None:
+    async with running(config) as operations:
+        for pool, backend, text in (
+            ("web", "web-0", "a"),
+            ("web", "web-1", "b\x1b]0;title\x07"),
+            ("api", "api-0", "c"),
+        ):
+            operations.output.line(pool, backend, 1, "stdout", text)
+        lines = (await cli.later("logs", "-c", config)).out.splitlines()
+        assert lines == ["web-0 | a", "web-1 | b\\x1b]0;title\\x07", "api-0 | c"]
+        assert (await cli.later("logs", "-c", config, "web", "-n", "1")).out.startswith("web-1 | b")
+        for target in ("web/0", "web/web-0"):
+            assert (await cli.later("logs", "-c", config, target)).out == "web-0 | a\n"
+        result = await cli.later("logs", "-c", config, "gone")
+        assert (result.code, result.err) == (1, "there is no pool 'gone'\n")
+
+
+async def test_events(cli: Cli, config: Path) -> None:
+    async with running(config) as operations:
+        operations.ring.record("ready", backend="web-0", generation=2)
+        result = await cli.later("events", "-c", config)
+        assert result.out.endswith("  web-0 (generation 2) ready\n")
+        assert json.loads((await cli.later("events", "--json", "-c", config)).out)["event"] == "ready"
+
+
+async def test_following_until_interrupted(config: Path) -> None:
+    async with running(config) as operations, trio.open_nursery() as nursery:
+        operations.output.line("web", "web-0", 1, "stdout", "old")
+        command = [sys.executable, "-m", "balancer", "logs", "-f", "-c", str(config)]
+        process = await nursery.start(lambda task_status: _run(command, task_status))
+        with trio.fail_after(10):
+            assert await process.stdout.receive_some() == b"web-0 | old\n"
+            operations.output.line("web", "web-0", 1, "stdout", "new")
+            assert await process.stdout.receive_some() == b"web-0 | new\n"
+            process.send_signal(signal.SIGINT)
+            assert await process.stderr.receive_some() in (b"", b"\n")
+            assert await process.wait() == 130
+
+
+async def _run(command: list[str], task_status: trio.TaskStatus[trio.Process]) -> None:
+    await trio.run_process(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        capture_stdout=False,
+        check=False,
+        task_status=task_status,
+    )
+
+
+async def test_a_reader_that_has_enough_is_no_error(config: Path) -> None:
+    async with running(config) as operations:
+        for number in range(900):
+            operations.output.line("web", "web-0", 1, "stdout", f"{number} {'x' * 200}")
+        command = f"{sys.executable} -m balancer logs -n 900 -c {config} | head -n 1"
+        result = await trio.run_process(command, shell=True, capture_stdout=True, capture_stderr=True)
+        assert (result.stdout.split()[:3], result.stderr) == ([b"web-0", b"|", b"0"], b"")
+
+
+SERVER = """
+import sys, trio
+from pathlib import Path
+from tests.admin.fake import FakeOperations, controlled
+
+async def main():
+    operations = FakeOperations()
+    async with controlled(operations, Path(sys.argv[1])):
+        print("up", flush=True)
+        await operations.stopped.wait()
+        await trio.sleep(float(sys.argv[2]))
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options", "code", "said"), [("0.2", [], 0, "stopped\n"), ("9", ["--timeout", "0.1"], 1, "")]
+)
+def test_stop_waits_for_the_process(
+    cli: Cli, config: Path, seconds: str, options: list[str], code: int, said: str
+) -> None:
+    command = [sys.executable, "-c", SERVER, str(config.with_suffix(".sock")), seconds]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    result = cli("stop", "-c", config, *options)
+    assert (result.code, result.out) == (code, said)
+    if code:
+        assert "still stopping after 0.1 s" in result.err
+        process.kill()
+    assert process.wait(5) == (-signal.SIGKILL if code else 0)
