@@ -4,8 +4,6 @@ All that is peculiar to HTTP/1.1 on the client's side lives here: pipelining, ke
 only a request whose body is still arriving needs a second one (`proxy/upload`).
 """
 
-import re
-from functools import lru_cache
 from time import monotonic
 from typing import Final
 
@@ -14,19 +12,13 @@ import trio
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.chunked import ChunkedReader, FramingError, chunk
 from balancer.http1.framing import CHUNKED
-from balancer.http1.headers import (
-    downstream_fields,
-    extended_block,
-    field_values,
-    forwarded_block,
-    request_id,
-    upstream_fields,
-)
+from balancer.http1.headers import downstream_fields
 from balancer.http1.heads import RequestHead, parse_request
-from balancer.http1.replies import prefers_json, reply, status_of
+from balancer.http1.replies import closes, prefers_json, reply, status_of
 from balancer.http1.responses import ResponseHead
 from balancer.net.wire import Wire
-from balancer.proxy import relay, routing
+from balancer.proxy import relay
+from balancer.proxy.compose import compose_request, id_names, own_request_id, response_start
 from balancer.proxy.exchange import NO_POOL_ROW, Exchange
 from balancer.proxy.service import Service
 from balancer.proxy.tunnel import Tunnel
@@ -195,9 +187,9 @@ class Client:
         wire = self.wire
         pool: Pool | None = None
         try:
-            pool = self._route(x)
+            pool, x.target = service.view.route(self.listener, x.head.host, x.target)
             x.pool = pool
-            self._compose(x, pool)
+            compose_request(x, service, self.address, self._proto, self.is_trusted, pool.picture.pass_host)
             response, upstream = await service.forwarder.forward(x, pool, wire, self._send_interim)
         except Fault as fault:
             return await self._refuse(x, pool, fault)
@@ -232,41 +224,7 @@ class Client:
                 x.received += x.upload.received
             seconds = x.count(service.cells, pool.base)
             if service.access is not None:
-                self._log_access(x, seconds)
-
-    def _route(self, x: Exchange) -> Pool:
-        view = self._service.view
-        if view.routes:
-            route = routing.find(view.routes, x.head.host, x.target)
-            if route is not None:
-                if route.strip_prefix:
-                    x.target = route.stripped(x.target)
-                return view.pools[route.pool]
-        listener = view.listeners.get(self.listener)
-        pool = view.pools.get(listener.pool) if listener is not None else None
-        if pool is None:
-            raise Fault(Side.CLIENT, Reason.NO_ROUTE)
-        return pool
-
-    def _compose(self, x: Exchange, pool: Pool) -> None:
-        """The request head as the backend gets it."""
-        head = x.head
-        name, lower = _id_names(self._service.view.picture.request_id_header)
-        trusted = self.is_trusted
-        fields = upstream_fields(head, trusted, pool.picture.pass_host, lower)
-        if trusted:
-            block = extended_block(head, self.address, self._proto, head.host)
-            x.request_id = request_id(head, lower)
-        else:
-            block = forwarded_block(self.address, self._proto, head.host)
-        if not x.request_id:
-            x.request_id = self._service.next_request_id()
-            block = b"%s%s: %s\r\n" % (block, name, x.request_id)
-        if head.length == CHUNKED:
-            block += b"Transfer-Encoding: chunked\r\n"
-        if head.upgrade:
-            block += b"Connection: Upgrade\r\nUpgrade: %s\r\n" % head.upgrade
-        x.upstream_head = b"%s %s HTTP/1.1\r\n%s%s\r\n" % (head.method, x.target, fields, block)
+                x.log(service.access, self.address, seconds)
 
     async def _answer(self, x: Exchange, response: ResponseHead, upstream: Upstream) -> tuple[bool, bool]:
         """Pass the response on; (whether the client's connection goes on, whether the backend's may be used again)."""
@@ -279,7 +237,7 @@ class Client:
         is_chunked = length < 0 and head.minor == 1
         if length < 0 and not is_chunked:
             goes_on = False  # HTTP/1.0 knows the end of such a body only by the end of the connection
-        start = self._response_head(x, response)
+        start = response_start(x, response, self._service)
         if is_chunked:
             start += b"Transfer-Encoding: chunked\r\n"
         if not goes_on:
@@ -311,22 +269,12 @@ class Client:
             self._buffer = x.upload.rest
         return goes_on, is_clean and response.keep_alive and (x.upload is None or x.upload.is_done)
 
-    def _response_head(self, x: Exchange, response: ResponseHead) -> bytes:
-        """Status line and fields, without what says how the connection and the body go on, and without the empty line."""
-        picture = self._service.view.picture
-        fields = downstream_fields(response, _server_value(picture.server_header))
-        name, lower = _id_names(picture.request_id_header)
-        if lower in fields.lower():
-            # Many frameworks return the id that they were given: once is enough.
-            fields = _line_finder(lower).sub(b"", fields)
-        return b"HTTP/1.1 %d %s\r\n%s%s: %s\r\n" % (response.status, response.reason, fields, name, x.request_id)
-
     async def _send_interim(self, response: ResponseHead) -> None:
         fields = downstream_fields(response)
         await self.wire.send(b"HTTP/1.1 %d %s\r\n%s\r\n" % (response.status, response.reason, fields))
 
     async def _tunnel(self, x: Exchange, response: ResponseHead, upstream: Upstream) -> None:
-        start = self._response_head(x, response)
+        start = response_start(x, response, self._service)
         await self.wire.send(start + b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % response.upgrade)
         tunnel = Tunnel(self.wire, upstream)
         first, self._buffer = self._buffer, b""
@@ -345,17 +293,15 @@ class Client:
         head = x.head
         goes_on = False
         if fault.reason is not Reason.CLIENT_GONE:
-            name, lower = _id_names(service.view.picture.request_id_header)
-            if not x.request_id:
-                x.request_id = (request_id(head, lower) if self.is_trusted else b"") or service.next_request_id()
+            x.request_id = x.request_id or own_request_id(head, service, self.is_trusted)
             has_body_to_come = head.length != 0 and not (x.upload is None and x.body)
-            goes_on = head.keep_alive and not has_body_to_come and not service.view.stopping and not fault_closes(fault)
+            goes_on = head.keep_alive and not has_body_to_come and not service.view.stopping and not closes(fault)
             message = reply(
                 fault,
                 minor=head.minor,
                 accept_json=prefers_json(head.fields),
                 request_id=x.request_id,
-                id_header=name,
+                id_header=id_names(service.view.picture.request_id_header)[0],
                 retry_after=round(pool.picture.retry_after) if pool is not None else None,
                 close=not goes_on,
                 head_only=head.method == b"HEAD",
@@ -368,7 +314,7 @@ class Client:
         if not has_claim:
             seconds = x.count(service.cells, self._pool_row(pool))
             if service.access is not None:
-                self._log_access(x, seconds)
+                x.log(service.access, self.address, seconds)
         if not goes_on and fault.reason is not Reason.CLIENT_GONE:
             await self._linger()
         return goes_on
@@ -407,45 +353,3 @@ class Client:
     def _pool_row(self, pool: Pool | None) -> int:
         view = self._service.view
         return pool.base if pool is not None else view.table.pool_base(view.proxy, NO_POOL_ROW)
-
-    def _log_access(self, x: Exchange, seconds: float) -> None:
-        access = self._service.access
-        assert access is not None
-        fields = x.head.fields
-        access.write(
-            client=self.address,
-            method=x.head.method,
-            target=x.head.target,
-            minor=x.head.minor,
-            status=x.status,
-            sent=x.sent,
-            seconds=seconds,
-            referer=b", ".join(field_values(fields, b"referer")),
-            user_agent=b", ".join(field_values(fields, b"user-agent")),
-            pool=x.pool.name if x.pool is not None else "",
-            backend=x.backend.name if x.backend is not None else "",
-            request_id=x.request_id,
-            reason=x.fault.reason.value if x.fault is not None else "",
-        )
-
-
-def fault_closes(fault: Fault) -> bool:
-    """Whether the client's connection cannot go on after this fault."""
-    return fault.side is Side.CLIENT and fault.reason is not Reason.NO_ROUTE
-
-
-@lru_cache(maxsize=8)
-def _id_names(name: str) -> tuple[bytes, bytes]:
-    """The request-id header as it is written, and in lower case."""
-    return name.encode("ascii"), name.lower().encode("ascii")
-
-
-@lru_cache(maxsize=8)
-def _line_finder(lower: bytes) -> "re.Pattern[bytes]":
-    return re.compile(rb"(?im)^" + re.escape(lower) + rb":[^\r\n]*\r\n")
-
-
-@lru_cache(maxsize=8)
-def _server_value(setting: str) -> bytes | None:
-    """What `downstream_fields` takes for [proxy].server_header."""
-    return None if setting == "pass" else b"" if setting == "remove" else setting.encode("latin-1")

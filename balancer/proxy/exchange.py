@@ -4,8 +4,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from balancer.errors import Fault
+from balancer.http1.headers import field_values
 from balancer.http1.heads import RequestHead
 from balancer.proxy.view import Backend, Pool
+from balancer.telemetry.access_log import AccessLog
 from balancer.telemetry.table import (
     CODE_OFFSET,
     DURATION,
@@ -79,3 +81,22 @@ class Exchange:
         if fault is not None:
             cells[pool_row + ERRORS + REASON_OFFSET[fault.reason]] += 1
         return seconds
+
+    def log(self, access: AccessLog, address: str, seconds: float) -> None:
+        """Write its line in the access log. address: the client's; seconds: as `count` gave them."""
+        fields = self.head.fields
+        access.write(
+            client=address,
+            method=self.head.method,
+            target=self.head.target,
+            minor=self.head.minor,
+            status=self.status,
+            sent=self.sent,
+            seconds=seconds,
+            referer=b", ".join(field_values(fields, b"referer")),
+            user_agent=b", ".join(field_values(fields, b"user-agent")),
+            pool=self.pool.name if self.pool is not None else "",
+            backend=self.backend.name if self.backend is not None else "",
+            request_id=self.request_id,
+            reason=self.fault.reason.value if self.fault is not None else "",
+        )

@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Final
 
 from balancer.errors import Fault, Moment, Reason, Side
-from balancer.http1.heads import RequestHead
 from balancer.http1.replies import IDEMPOTENT, may_retry
 from balancer.http1.responses import ResponseHead, parse_response
 from balancer.net.poller import Poller
@@ -110,8 +109,8 @@ class Forwarder:
         wire = upstream.wire
         picture = upstream.backend.pool.picture
         message = x.upstream_head
-        if not picture.pass_host:
-            message = with_host(message, x.head, upstream.backend.authority)
+        if not picture.pass_host or not x.head.host:
+            message = with_host(message, upstream.backend.authority)
         if x.body:
             message += x.body
         # From here until the response is through, a client that leaves ends the waits on this backend.
@@ -187,7 +186,7 @@ class Forwarder:
             observe(self._cells, pool.base + QUEUE, monotonic() - joined)
 
 
-def with_host(message: bytes, head: RequestHead, authority: bytes) -> bytes:
+def with_host(message: bytes, authority: bytes) -> bytes:
     """The composed request head with the backend's own Host: composed without one, it gets it behind the request line."""
     line_end = message.index(b"\r\n") + 2
     return b"%sHost: %s\r\n%s" % (message[:line_end], authority, message[line_end:])

@@ -10,10 +10,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from balancer.errors import Fault, Reason, Side
+from balancer.pool.latency import Latency
 from balancer.pool.selection import POLICIES, Policy
 from balancer.pool.snapshot import BackendPicture, ListenerPicture, PoolPicture, ProxyPicture, Snapshot
 from balancer.proxy.queue import Queue
-from balancer.proxy.routing import Route
+from balancer.proxy.routing import Route, find
 from balancer.telemetry.table import IN_FLIGHT, Table
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Backend:
         "idle",
         "in_flight",
         "is_spawned",
+        "latency",
         "name",
         "pool",
         "suspect_until",
@@ -69,6 +71,7 @@ class Backend:
         # what this proxy does with it
         self.idle: list[Upstream] = []
         self.in_flight = 0
+        self.latency = Latency()
         self.suspect_until = 0.0
         self.told_drained = False
 
@@ -232,6 +235,18 @@ class View:
                 backend.idle = []
                 self._tell_if_drained(backend)
         return closing
+
+    def route(self, listener: str, host: bytes, target: bytes) -> tuple[Pool, bytes]:
+        """The pool for a request on that listener, and the target that its backend gets. Raises Fault: no route."""
+        if self.routes:
+            route = find(self.routes, host, target)
+            if route is not None:
+                return self.pools[route.pool], route.stripped(target) if route.strip_prefix else target
+        picture = self.listeners.get(listener)
+        pool = self.pools.get(picture.pool) if picture is not None else None
+        if pool is None:
+            raise Fault(Side.CLIENT, Reason.NO_ROUTE)
+        return pool, target
 
     def release(self, backend: Backend) -> None:
         """End a claim."""

@@ -1,0 +1,73 @@
+"""Heads as they leave: the request's for a backend, the response's for the client.
+
+Most of a head is passed on as the block of bytes that it is (`http1/headers`); here is what is put around it.
+"""
+
+import re
+from functools import lru_cache
+
+from balancer.http1.framing import CHUNKED
+from balancer.http1.headers import downstream_fields, extended_block, forwarded_block, request_id, upstream_fields
+from balancer.http1.heads import RequestHead
+from balancer.http1.responses import ResponseHead
+from balancer.proxy.exchange import Exchange
+from balancer.proxy.service import Service
+
+
+def compose_request(
+    x: Exchange, service: Service, address: str, proto: bytes, is_trusted: bool, pass_host: bool
+) -> None:
+    """Work out `x.request_id` and `x.upstream_head`: the whole head, or without Host where that depends on the backend.
+
+    address: the client's; proto: b"http" or b"https"; is_trusted: the client is a proxy whose word on others is taken.
+    """
+    head = x.head
+    name, lower = id_names(service.view.picture.request_id_header)
+    fields = upstream_fields(head, is_trusted, pass_host, lower)
+    if is_trusted:
+        block = extended_block(head, address, proto, head.host)
+        x.request_id = request_id(head, lower)
+    else:
+        block = forwarded_block(address, proto, head.host)
+    if not x.request_id:
+        x.request_id = service.next_request_id()
+        block = b"%s%s: %s\r\n" % (block, name, x.request_id)
+    if head.length == CHUNKED:
+        block += b"Transfer-Encoding: chunked\r\n"
+    if head.upgrade:
+        block += b"Connection: Upgrade\r\nUpgrade: %s\r\n" % head.upgrade
+    x.upstream_head = b"%s %s HTTP/1.1\r\n%s%s\r\n" % (head.method, x.target, fields, block)
+
+
+def response_start(x: Exchange, response: ResponseHead, service: Service) -> bytes:
+    """Status line and fields, without what says how connection and body go on, and without the empty line."""
+    picture = service.view.picture
+    fields = downstream_fields(response, _server_value(picture.server_header))
+    name, lower = id_names(picture.request_id_header)
+    if lower in fields.lower():
+        # Many frameworks return the id that they were given: once is enough.
+        fields = _line_finder(lower).sub(b"", fields)
+    return b"HTTP/1.1 %d %s\r\n%s%s: %s\r\n" % (response.status, response.reason, fields, name, x.request_id)
+
+
+def own_request_id(head: RequestHead, service: Service, is_trusted: bool) -> bytes:
+    """The id of a request that gets no further than here."""
+    _, lower = id_names(service.view.picture.request_id_header)
+    return (request_id(head, lower) if is_trusted else b"") or service.next_request_id()
+
+
+@lru_cache(maxsize=8)
+def id_names(name: str) -> tuple[bytes, bytes]:
+    """The request-id header as it is written, and in lower case."""
+    return name.encode("ascii"), name.lower().encode("ascii")
+
+
+@lru_cache(maxsize=8)
+def _line_finder(lower: bytes) -> "re.Pattern[bytes]":
+    return re.compile(rb"(?im)^" + re.escape(lower) + rb":[^\r\n]*\r\n")
+
+
+@lru_cache(maxsize=8)
+def _server_value(setting: str) -> bytes | None:
+    """What `downstream_fields` takes for [proxy].server_header."""
+    return None if setting == "pass" else b"" if setting == "remove" else setting.encode("latin-1")
