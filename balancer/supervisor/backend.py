@@ -237,7 +237,12 @@ class LocalLife:
             nursery.start_soon(channel.run)
             try:
                 while True:
-                    self._hear(await channel.receive())
+                    value = await channel.receive()
+                    try:
+                        self._hear(value)
+                    except (ValueError, TypeError, RecursionError) as error:
+                        # Whatever a backend may think of: nested too deep to be passed on, for one.
+                        self.around.debug("message", backend=self.slot.name, error=repr(error))
             except ChannelClosed:
                 self.around.post.leave(self.backend.id)
                 if self._spoke:

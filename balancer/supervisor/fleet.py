@@ -4,6 +4,7 @@ import random
 
 import trio
 
+from balancer.errors import BalancerError
 from balancer.pool.backend import BackendId
 from balancer.supervisor.backend import LocalLife
 from balancer.supervisor.remote import RemoteLife
@@ -23,28 +24,43 @@ class Fleet:
 
     def add(self, pool: str, index: int, launch: Launch, care: Care) -> Slot:
         """A new slot; its first process is started."""
-        slot = Slot(pool, index, launch, care, self._past.pop(f"{pool}-{index}", None))
         slots = self.around.truth.slots.setdefault(pool, [])
+        # One of this name may still be leaving.
+        before = next((slot for slot in slots if slot.index == index), self._past.pop(f"{pool}-{index}", None))
+        slot = Slot(pool, index, launch, care, before)
         slots.append(slot)
         slots.sort(key=lambda slot: slot.index)
         self.around.truth.touch()
         self._nursery.start_soon(self._keep, slot, name=f"slot {slot.name}")
         return slot
 
+    def begin_removing(self, slot: Slot, reason: str) -> None:
+        """Drain and stop what is there, then forget the slot. It goes on whoever loses interest meanwhile."""
+        if slot.wanted:
+            slot.wanted = False
+            lives = [life for life in self._lives if life.slot is slot]
+            for life in lives:
+                life.retire(reason)
+            slot.kick()
+            self._nursery.start_soon(self._forget, slot, lives)
+
     async def remove(self, slot: Slot, reason: str) -> None:
-        """Drain and stop what is there, then forget the slot. Returns when nothing is left."""
-        slot.wanted = False
-        lives = [life for life in self._lives if life.backend.id.name == slot.name]
-        for life in lives:
-            life.retire(reason)
-        slot.kick()
-        for life in lives:
-            await life.gone.wait()
-        slots = self.around.truth.slots.get(slot.pool, [])
-        if slot in slots:
-            slots.remove(slot)
-        self._past[slot.name] = slot
-        self.around.truth.touch()
+        """As `begin_removing`; returns when nothing is left."""
+        self.begin_removing(slot, reason)
+        truth = self.around.truth
+        await truth.changes.until(lambda: slot not in truth.slots.get(slot.pool, ()))
+
+    def begin_removing_pool(self, pool: str, reason: str) -> None:
+        """All of its slots at once."""
+        for slot in list(self.around.truth.slots.get(pool, ())):
+            self.begin_removing(slot, reason)
+
+    async def remove_pool(self, pool: str, reason: str) -> None:
+        """As `begin_removing_pool`; returns when nothing is left."""
+        self.begin_removing_pool(pool, reason)
+        truth = self.around.truth
+        await truth.changes.until(lambda: not truth.slots.get(pool))
+        truth.slots.pop(pool, None)
 
     def launch(self, slot: Slot, launch: Launch, care: Care) -> Life:
         """Start one more generation of the slot beside whatever is there. Raises LedgerFull."""
@@ -102,8 +118,21 @@ class Fleet:
     async def _run(self, life: Life) -> None:
         try:
             await life.run()
+        except Exception as error:
+            # A bug of ours in one life ends that life, which its slot counts as a crash; never the supervisor.
+            self.around.bug(f"{life.backend.id.name}: its task broke off", error)
         finally:
             self._lives.discard(life)
+
+    async def _forget(self, slot: Slot, lives: list[Life]) -> None:
+        for life in lives:
+            await life.gone.wait()
+        slots = self.around.truth.slots.get(slot.pool, [])
+        if slot in slots:
+            slots.remove(slot)
+        if all(other.name != slot.name for other in slots):
+            self._past[slot.name] = slot
+        self.around.truth.touch()
 
     async def _keep(self, slot: Slot) -> None:
         """Fill the slot again each time that what it counts on is over."""
@@ -123,7 +152,12 @@ class Fleet:
             with trio.move_on_after(max(0.0, slot.resume_at - now())) as pause:
                 await kicked.wait()
             if pause.cancelled_caught:
-                slot.current = self.launch(slot, slot.launch, slot.care)
+                try:
+                    slot.current = self.launch(slot, slot.launch, slot.care)
+                except BalancerError as error:
+                    self.around.events.record("start failed", slot.pool, slot.name, reason=str(error))
+                    slot.failed_starts += 1
+                    slot.resume_at = now() + slot.care.restart.max_delay
 
     def _account(self, slot: Slot, life: Life) -> None:
         """What the end of `life` means for when the next one starts."""

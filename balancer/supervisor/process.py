@@ -92,6 +92,7 @@ class Supervisor:
             sink=self.logs,
             suspect=lambda id: self.fleet.suspect(id),  # noqa: A006
             log=self.log.write,
+            bug=self._bug,
         )
         self.fleet: Fleet
         self.reloads = Reloads(self)
@@ -196,6 +197,7 @@ class Supervisor:
             post=self.post,
             drained=self.proxies.drained,
             holders=self.proxies.holders,
+            bug=self._bug,
             debug=self.log.debug,
         )
 
@@ -217,6 +219,9 @@ class Supervisor:
 
     def _unavailable(self, name: str) -> None:
         self.log.warning(f"{name} is not available in this version")
+
+    def _bug(self, where: str, error: Exception) -> None:
+        self.log.error(where, exc_info=error)
 
     def _log_event(self, event: Event) -> None:
         fields: dict[str, Any] = dict(event.detail)

@@ -63,6 +63,7 @@ class Proxies:
         sink: LineSink,
         suspect: Callable[[BackendId], None],
         log: Callable[[str, str, Mapping[str, Any]], None],
+        bug: Callable[[str, Exception], object],
     ) -> None:
         self.truth = truth
         self.table = table
@@ -71,6 +72,7 @@ class Proxies:
         self.sink = sink
         self.suspect = suspect
         self.log = log  # (level, event, fields)
+        self.bug = bug
         self.live: dict[int, Proxy] = {}
         self.changes = Changes()
         self.replaced = [0] * table.proxies
@@ -157,7 +159,11 @@ class Proxies:
                 spawned.set()
             else:
                 spawned.set()
-                await self._live(proxy)
+                try:
+                    await self._live(proxy)
+                except Exception as error:
+                    self.bug(f"proxy {slot}: its task broke off", error)
+                await proxy.process.exited.wait()
                 assert proxy.process.returncode is not None
                 how = spawn.ending(proxy.process.returncode)
                 self._forget(proxy)
@@ -177,15 +183,14 @@ class Proxies:
         ours, theirs = spawn.socket_pair()
         sockets = self.sockets.of(slot)
         listeners = [f"{name}={sock.fileno()}" for name, sock in sockets.items()]
-        # Without -P Python would look into the working directory first, and find who knows what there.
-        flags = [] if Path(balancer.__file__).parents[1] == Path.cwd() else ["-P"]
-        command = [sys.executable, *flags, "-m", "balancer.proxy"]
+        # Without -P Python would look into the working directory first.
+        command = [sys.executable, "-P", "-m", "balancer.proxy"]
         command += [str(theirs.fileno()), str(self.table.fd), self.table.shape, str(slot), *listeners]
         try:
             process = spawn.start(
                 command,
-                env=spawn.inherited(),
-                cwd=os.getcwd(),
+                env=_environment(),
+                cwd="/",
                 user=self.truth.settings.proxy.user,
                 descriptors=[theirs.fileno(), self.table.fd, *(sock.fileno() for sock in sockets.values())],
             )
@@ -291,3 +296,12 @@ class Proxies:
                 fields = {k: v for k, v in value.items() if k not in ("type", "level", "event")}
                 fields["proxy"] = proxy.slot
                 self.log(str(value.get("level", "info")), str(value.get("event", "")), fields)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and where this very package is: it may be a checkout that was found by the working directory."""
+    env = spawn.inherited()
+    folder = Path(balancer.__file__).parents[1]
+    if folder.name not in ("site-packages", "dist-packages"):
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), env.get("PYTHONPATH", ""))))
+    return env

@@ -139,15 +139,15 @@ class Reloads:
     async def _apply(self, reload: Reload, old: Settings, new: Settings, found: SettingsChanges) -> None:
         supervisor, truth, fleet = self._supervisor, self._supervisor.truth, self._supervisor.fleet
         settled = dict(old.pool)  # pool by pool, what is in force whatever happens to the rest
+        leaving = {name: old.pool[name] for name in found.pools_removed}
+        truth.extra = {**leaving, **{name: new.pool[name] for name in found.pools_added}}
         complete = False
         try:
             for name in found.pools_added:
                 # Before anything is routed to them: a pool that does not come up changes nothing.
                 reload.say("pool", f"pool {name}: new", pool=name)
                 await Rollout(fleet, name, reload.say).run(wanted_slots(new.pool[name]), 1)
-                settled[name] = new.pool[name]
-            leaving = {name: old.pool[name] for name in found.pools_removed}
-            truth.settings = new.model_copy(update={"pool": {**new.pool, **leaving}})
+            truth.settings = new
             truth.touch()
             supervisor.log.set(new.log.level, new.log.format)
             for name, pool in new.pool.items():
@@ -161,13 +161,14 @@ class Reloads:
             if not complete:
                 # What a reload that failed, or was taken over from, leaves behind is what ran before, but for the pools that it finished.
                 truth.settings = old.model_copy(update={"pool": settled})
+                truth.extra = {}
+                for name in found.pools_added:
+                    # Nobody waits for it: this may be the end of a reload that another one took over from.
+                    fleet.begin_removing_pool(name, "rolled back")
                 truth.touch()
                 supervisor.log.set(old.log.level, old.log.format)
         for name in found.pools_removed:
             reload.say("pool", f"pool {name}: removed", pool=name)
-            async with trio.open_nursery() as nursery:
-                for slot in list(truth.slots.get(name, ())):
-                    nursery.start_soon(fleet.remove, slot, "pool removed")
-            truth.slots.pop(name, None)
-        truth.settings = new
+            await fleet.remove_pool(name, "pool removed")
+        truth.extra = {}
         truth.touch()

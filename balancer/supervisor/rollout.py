@@ -12,6 +12,7 @@ from balancer.supervisor.fleet import Fleet
 from balancer.supervisor.slot import Life, Slot
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.wanted import WantedSlot
+from balancer.telemetry.ledger import LedgerFull
 
 Say = Callable[..., None]  # (event, text, **fields)
 
@@ -62,7 +63,7 @@ class Rollout:
 
         Cancelled, it stops what it has started and not yet swapped, and leaves the rest as it is.
         """
-        slots = {slot.index: slot for slot in self.fleet.around.truth.slots.get(self.pool, ())}
+        slots = {slot.index: slot for slot in self.fleet.around.truth.slots.get(self.pool, ()) if slot.wanted}
         steps = plan(len(slots), len(wanted), surge)
         try:
             await self._add([wanted[index] for index in steps.added])
@@ -98,7 +99,10 @@ class Rollout:
                     # Nothing of ours runs there; what the file says about it applies at once.
                     self._adopt(one)
                     continue
-                life = self.fleet.launch(one.slot, one.launch, one.care)
+                try:
+                    life = self.fleet.launch(one.slot, one.launch, one.care)
+                except LedgerFull as error:
+                    raise RolloutFailed(str(error)) from error
                 fresh.append((one, life))
                 self.say("starting", f"{one.slot.name}: starting generation {life.backend.id.generation}")
             for _, life in fresh:

@@ -21,6 +21,7 @@ _HOPELESS = 3
 class Life(Protocol):
     """One generation of a slot, from start to end: a process of ours (`backend.py`) or an address elsewhere (`remote.py`)."""
 
+    slot: "Slot"
     backend: Backend
     launch: Launch
     care: Care  # of this generation: what a reload changes comes with the next one

@@ -17,6 +17,7 @@ from balancer.errors import BalancerError
 from balancer.settings.programs import ProgramNotFound, resolve, search_path
 
 _PR_SET_PDEATHSIG: Final = 1
+_KILL_TIME: Final = 1.0  # seconds
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 # What belongs to this process and would mislead a child.
 _OWN: Final = frozenset(
@@ -51,10 +52,13 @@ class Process:
         """Wait for the end, kill what is left of the group, reap. To be run as a task for as long as the process lives."""
         try:
             await trio.lowlevel.wait_readable(self._pidfd)
+        finally:
             # Before reaping: as long as the leader is a zombie nobody else can have its group's number.
             self.kill()
+            # Cancelled, it has just been killed; the kernel needs a moment for that.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _KILL_TIME):
+                await trio.lowlevel.wait_readable(self._pidfd)
             self._reap()
-        finally:
             os.close(self._pidfd)
 
     def signal(self, number: int) -> None:
@@ -78,7 +82,8 @@ class Process:
             self._popen.kill()
 
     def _reap(self) -> None:
-        self.returncode = self._popen.wait()
+        code = self._popen.poll()
+        self.returncode = -signal.SIGKILL if code is None else code
         self.exited.set()
 
 

@@ -44,7 +44,7 @@ def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float) -
                     for backend in _shown(truth, slot)
                 ],
             }
-            for name, pool in settings.pool.items()
+            for name, pool in truth.pools.items()
         ],
     }
 

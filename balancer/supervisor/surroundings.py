@@ -25,4 +25,5 @@ class Surroundings:
     drained: Callable[[BackendId], Awaitable[None]]
     # Who is still on it: [{"method", "path", "seconds"}].
     holders: Callable[[BackendId], Awaitable[list[dict[str, Any]]]]
+    bug: Callable[[str, Exception], object]  # what nobody expected: (where, what)
     debug: Callable[..., object] = lambda *_, **__: None  # the log at debug level

@@ -27,10 +27,16 @@ class Truth:
         self.settings = settings
         self.ledger = ledger
         self.slots: dict[str, list[Slot]] = {name: [] for name in settings.pool}
+        self.extra: dict[str, Pool] = {}  # a reload's pools that nothing is routed to yet, or any more
         self.backends: dict[BackendId, Backend] = {}
         self.number = 0  # of the last snapshot that was made
         self.is_dirty = True
         self.changes = Changes()
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """Every pool that has slots or should have."""
+        return {**self.extra, **self.settings.pool}
 
     def touch(self) -> None:
         """Something that a snapshot, the status or a waiter may care about has changed."""
@@ -76,7 +82,7 @@ class Truth:
                 for name, listen in settings.listen.items()
             ),
             routes=tuple(RoutePicture(r.host, r.path, r.pool, r.strip_prefix) for r in settings.route),
-            pools=tuple(self._pool_picture(name, pool) for name, pool in settings.pool.items()),
+            pools=tuple(self._pool_picture(name, pool) for name, pool in self.pools.items()),
         )
 
     def _pool_picture(self, name: str, pool: Pool) -> PoolPicture:

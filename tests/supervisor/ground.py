@@ -77,6 +77,7 @@ class Ground:
             post=Post(),
             drained=self._drained,
             holders=self._holders,
+            bug=self._bug,
         )
         self.fleet: Fleet
 
@@ -119,6 +120,9 @@ class Ground:
 
     async def _holders(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
         return [{"method": "GET", "path": "/slow", "seconds": 1.0}]
+
+    def _bug(self, where: str, error: Exception) -> None:
+        raise AssertionError(where) from error
 
     def _record(self, event: Event) -> None:
         self.recorded.append(event)

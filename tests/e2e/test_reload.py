@@ -1,0 +1,132 @@
+"""Reloads of a real balancer under load: no request is lost, a bad release never serves, a newer reload takes over."""
+
+import signal
+
+from tests.support.apps import LISTEN, app, pool
+from tests.support.load import load
+from tests.support.running import Balancer, running
+
+QUICK = """
+[pool.web.health]
+interval = "100ms"
+[pool.web.ready]
+timeout = "5s"
+[pool.web.stop]
+drain_timeout = "5s"
+timeout = "3s"
+"""
+
+
+def generations(status: dict[str, object]) -> list[int]:
+    """Of the backends of the first pool that take requests."""
+    pools: list[dict[str, list[dict[str, int]]]] = status["pools"]  # type: ignore[assignment]
+    return [backend["generation"] for backend in pools[0]["backends"] if backend["takes_requests"]]
+
+
+async def finished(balancer: Balancer, count: int) -> None:
+    """Until so many reloads have finished."""
+    for _ in range(count):
+        await balancer.line("reload finished")
+
+
+async def test_twenty_reloads_under_load_lose_no_request() -> None:
+    # The app has no handler for SIGTERM: it dies at once, in the middle of whatever it does.
+    async with running(LISTEN + pool("web", 2, more=QUICK)) as balancer, load(balancer.port, rate=300) as traffic:
+        await traffic.more(50)
+        for number in range(20):
+            balancer.signal(signal.SIGHUP)
+            await balancer.until(lambda status, n=number: generations(status) == [n + 2] * 2)  # type: ignore[misc]
+        await traffic.more(50)
+        assert not traffic.failures, (traffic.failures, balancer.text)
+        assert {generation for _, generation in traffic.backends} >= {"1", "10", "21"}
+
+
+async def test_slow_requests_are_finished_by_the_old_ones() -> None:
+    import trio
+
+    async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer:
+        answers: list[str] = []
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                answers.append((await balancer.get("/slow?ms=600")).json()["generation"])
+
+            nursery.start_soon(ask)
+            await balancer.until(lambda s: s["pools"][0]["backends"][0]["in_flight"] == 1)
+            balancer.signal(signal.SIGHUP)
+            await balancer.line("draining")
+            fresh = await balancer.get("/")
+            assert fresh.json()["generation"] == "2"
+            assert not answers
+        assert answers == ["1"]
+
+
+async def test_a_release_that_does_not_start_changes_nothing() -> None:
+    async with running(LISTEN + pool("web", 3, more=QUICK)) as balancer:
+        good = balancer.config.read_text()
+        async with load(balancer.port, rate=200) as traffic:
+            # The first slot's new process starts, the second one's does not: the first is swapped back.
+            bad = app("--exit-at-boot", "7")
+            balancer.config.write_text(good.replace(app(), bad))
+            done = await balancer.command("reload")
+            assert done.returncode == 1
+            assert "web-0 ended with exit code 7 before it was ready" in done.stdout + done.stderr
+            assert generations(await balancer.status()) == [1, 1, 1]
+            balancer.config.write_text("nonsense = ")
+            done = await balancer.command("reload")
+            assert done.returncode == 1
+            assert "cluster.toml:1" in done.stdout + done.stderr
+            # A crash now gets the command that works.
+            first = (await balancer.backends("web"))[0]
+            import os
+
+            os.kill(first["pid"], signal.SIGKILL)
+            await balancer.until(lambda s: s["pools"][0]["backends"][0]["pid"] not in (None, first["pid"]))
+            await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]))
+            balancer.config.write_text(good)
+            done = await balancer.command("reload")
+            assert done.returncode == 0, done
+            await traffic.more(20)
+        assert set(traffic.failures) <= {"status 502 on a kept connection", "status 502 on a new connection"}
+        assert traffic.failures.total() <= 2, traffic.failures
+
+
+async def test_a_newer_reload_takes_over() -> None:
+    async with running(LISTEN + pool("web", 2, more=QUICK)) as balancer:
+        good = balancer.config.read_text()
+        balancer.config.write_text(good.replace(app(), app("--boot-delay", "60")))
+        balancer.signal(signal.SIGHUP)
+        await balancer.until(lambda s: len(s["pools"][0]["backends"]) == 3)
+        balancer.config.write_text(good)
+        done = await balancer.command("reload")
+        assert done.returncode == 0, done
+        status = await balancer.until(lambda s: len(s["pools"][0]["backends"]) == 2)
+        assert all(backend["takes_requests"] for backend in status["pools"][0]["backends"])
+        assert "a newer reload took over" in balancer.text
+
+
+async def test_counts_pools_weights_and_routes_follow_the_file() -> None:
+    text = LISTEN + pool("web", 2, more=QUICK)
+    async with running(text) as balancer, load(balancer.port, rate=100) as traffic:
+        good = balancer.config.read_text()
+        more = good.replace("backends = 2", "backends = 3\nweight = 5")
+        more += '\n[[route]]\npath = "/new"\npool = "extra"\n[[route]]\npath = "/"\npool = "web"\n' + pool("extra", 1)
+        balancer.config.write_text(more)
+        done = await balancer.command("reload")
+        assert done.returncode == 0, done
+        status = await balancer.status()
+        assert {b["name"]: b["weight"] for p in status["pools"] for b in p["backends"]} == {
+            "web-0": 5,
+            "web-1": 5,
+            "web-2": 5,
+            "extra-0": 1,
+        }
+        assert (await balancer.get("/new")).json()["backend"] == "extra-0"
+        balancer.config.write_text(good.replace("backends = 2", "backends = 1"))
+        done = await balancer.command("reload")
+        assert done.returncode == 0, done
+        status = await balancer.status()
+        assert [b["name"] for p in status["pools"] for b in p["backends"]] == ["web-0"]
+        assert (await balancer.get("/new")).json()["backend"] == "web-0"
+        await traffic.more(20)
+        assert not traffic.failures, traffic.failures

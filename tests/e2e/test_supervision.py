@@ -1,0 +1,101 @@
+"""Deaths and stops of a real balancer: what is killed comes back, what is asked to stop finishes first, nothing is left."""
+
+import os
+import signal
+
+import psutil
+import trio
+
+from tests.support.apps import LISTEN, pool
+from tests.support.load import load
+from tests.support.running import running
+
+QUICK = """
+[pool.web.health]
+interval = "100ms"
+[pool.web.stop]
+timeout = "1s"
+"""
+
+
+async def test_a_killed_backend_is_replaced_under_load() -> None:
+    async with running(LISTEN + pool("web", 2, more=QUICK)) as balancer, load(balancer.port, rate=300) as traffic:
+        await traffic.more(50)
+        first = (await balancer.backends("web"))[0]
+        os.kill(first["pid"], signal.SIGKILL)
+        await balancer.until(lambda s: s["pools"][0]["backends"][0]["generation"] == 2, 3)
+        await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]), 3)
+        await traffic.more(50)
+        # Only what was on it at that moment and may not be sent twice.
+        assert traffic.failures.total() <= 3, (traffic.failures, balancer.text)
+        metrics = await balancer.metrics()
+        assert 'balancer_backend_restarts_total{backend="web-0",pool="web",reason="crash"} 1.0' in metrics
+
+
+async def test_a_killed_proxy_is_replaced_and_its_queue_served() -> None:
+    async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer:
+        before = (await balancer.status())["proxies"][0]["pid"]
+        os.kill(before, signal.SIGKILL)
+        # Its listening socket stays open: this connection waits for the successor.
+        assert (await balancer.get("/")).status_code == 200
+        after = (await balancer.status())["proxies"][0]["pid"]
+        assert after != before
+        metrics = await balancer.metrics()
+        assert 'code="200"' in metrics
+
+
+async def test_sigterm_finishes_the_request_that_runs() -> None:
+    async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer:
+        async with trio.open_nursery() as nursery:
+            got: list[int] = []
+
+            async def ask() -> None:
+                got.append((await balancer.get("/slow?ms=700")).status_code)
+
+            nursery.start_soon(ask)
+            await balancer.until(lambda s: s["pools"][0]["backends"][0]["in_flight"] == 1)
+            balancer.signal(signal.SIGTERM)
+        assert got == [200]
+        assert await balancer.wait(3) == 0
+
+
+async def test_a_second_sigterm_and_sigquit_stop_at_once() -> None:
+    stubborn = pool("web", 2, "--ignore-term", more='[pool.web.stop]\ntimeout = "60s"\n')
+    for first, second in ((signal.SIGTERM, signal.SIGINT), (signal.SIGQUIT, None)):
+        async with running(LISTEN + stubborn) as balancer:
+            balancer.signal(first)
+            if second is not None:
+                await balancer.line("stopping")
+                balancer.signal(second)
+            assert await balancer.wait(4) == 0
+
+
+async def test_a_killed_supervisor_leaves_no_orphans() -> None:
+    async with running(LISTEN + pool("web", 2, "--ignore-term"), exit_code=None) as balancer:
+        children = balancer.processes()
+        assert len(children) >= 3
+        balancer.signal(signal.SIGKILL)
+        await balancer.wait()
+        with trio.fail_after(3):
+            while [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:  # noqa: ASYNC110
+                await trio.sleep(0.01)  # processes of another parent: there is no event to wait for
+
+
+async def test_a_busy_port_is_one_clear_line_and_code_1() -> None:
+    text = LISTEN + pool("web", 1)
+    async with running(text) as balancer:
+        busy = balancer.addresses["web"]
+        other = f'[listen.web]\naddress = "{busy}"\n\n' + pool("web", 1)
+        async with running(other, ready=False, exit_code=1) as second:
+            assert await second.wait(5) == 1
+            assert second.text == f"balancer: listen.web: cannot listen on {busy}: the address is already in use"
+        assert (await balancer.get("/")).status_code == 200
+
+
+async def test_signals_that_do_nothing_yet_do_no_harm() -> None:
+    async with running(LISTEN + pool("web", 1)) as balancer:
+        for number in (signal.SIGTTIN, signal.SIGUSR2, signal.SIGUSR1):
+            balancer.signal(number)
+        await balancer.line("SIGUSR2 is not available in this version")
+        await balancer.line("log files reopened")
+        assert (await balancer.get("/")).status_code == 200
