@@ -25,7 +25,8 @@ PAGE = """<!doctype html>
   <tr><td><a href="/leak?mb=50">/leak?mb=50</a><td>takes memory and keeps it
   <tr><td><a href="/hang">/hang</a><td>is never answered
   <tr><td><a href="/freeze">/freeze</a><td>the process stops working: its probe notices
-  <tr><td><a href="/crash">/crash</a><td>the process dies: it is replaced
+  <tr><td><form method="post" action="/crash"><button>/crash</button></form><td>the process dies and is replaced; a POST,
+      because a GET is tried again on the next backend, which then dies too
 </table>
 <h2>WebSocket</h2>
 <form id="say"><input id="text" value="hello" autocomplete="off"> <button>send</button></form>

@@ -93,7 +93,7 @@ def test_echo_does_not_wait_for_the_whole_body(demo: Demo) -> None:
 
 def test_connections_are_kept(demo: Demo) -> None:
     with socket.create_connection(("127.0.0.1", demo.port), timeout=5) as sock, sock.makefile("rb") as answer:
-        for body in (b"", b"unread by the handler"):
+        for body in (b"unread by the handler", b""):
             sock.sendall(b"POST /healthz HTTP/1.1\r\nHost: demo\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
             assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
             while answer.readline().strip():
