@@ -37,6 +37,7 @@ class Client:
 
     __slots__ = (
         "_buffer",
+        "_lingers",
         "_proto",
         "_served",
         "_service",
@@ -60,6 +61,7 @@ class Client:
         self._proto = b"http"
         self._buffer = b""  # read, but not used yet
         self._served = 0
+        self._lingers = False  # the client may still be sending when our last word is said
         self.waits_since = 0.0
         wire.write_timeout = service.view.picture.body_timeout
         wire.late_write = Reason.CLIENT_GONE
@@ -75,9 +77,11 @@ class Client:
                     head = await self._read_head()
                 except Fault as fault:
                     await self._refuse_unread(fault)
-                    return
+                    break
                 if head is None or not await self._serve(head):
-                    return
+                    break
+            if self._lingers:
+                await self._linger()
         except Fault:
             pass  # the client is gone, at a moment when nothing was owed to it
         except Exception as error:
@@ -178,7 +182,7 @@ class Client:
             upload.expect_length(x.head.length - x.received)
         else:
             limit = view.picture.max_body_size
-            upload.expect_chunks(reader, limit - x.received if limit else 0)
+            upload.expect_chunks(reader, limit - x.received if limit else -1)
         x.upload = upload
 
     async def _exchange(self, x: Exchange) -> bool:
@@ -202,27 +206,30 @@ class Client:
                 await self._tunnel(x, response, upstream)
                 return False
             goes_on, is_reusable = await self._answer(x, response, upstream)
-            if not goes_on and x.upload is not None:
-                await self._linger()
+            self._lingers = not goes_on and (x.upload is not None or wire.readable)
             return goes_on
         except Fault as fault:
             x.fault = fault
             if fault.side is Side.BACKEND:
                 service.view.observe(backend, fault)
-            if fault.moment is Moment.AFTER_SEND and fault.side is Side.BACKEND:
+            if fault.reason is Reason.BAD_RESPONSE and fault.moment is Moment.AFTER_SEND:
                 return await self._refuse(x, pool, fault)  # found out before a byte of it had been passed on
             self._cut(x, fault)
             return False
+        except BaseException:
+            wire.reset_on_close()  # cancelled in the middle: the end must not look like the response's own
+            raise
         finally:
             wire.watcher = None
             if is_reusable:
                 upstream.park()
             else:
                 upstream.close()
-            service.view.release(backend)
             if x.upload is not None:
                 x.received += x.upload.received
+            # Counted before the claim ends: with the last claim of a drained backend its row may be given away.
             seconds = x.count(service.cells, pool.base)
+            service.view.release(backend)
             if service.access is not None:
                 x.log(service.access, self.address, seconds)
 
@@ -292,6 +299,10 @@ class Client:
         x.status = status_of(fault)
         head = x.head
         goes_on = False
+        if not has_claim:
+            seconds = x.count(service.cells, self._pool_row(pool))
+            if x.backend is not None:
+                service.view.release(x.backend)
         if fault.reason is not Reason.CLIENT_GONE:
             x.request_id = x.request_id or own_request_id(head, service, self.is_trusted)
             has_body_to_come = head.length != 0 and not (x.upload is None and x.body)
@@ -311,12 +322,9 @@ class Client:
                 await self.wire.send(message)
             except Fault:
                 goes_on = False
-        if not has_claim:
-            seconds = x.count(service.cells, self._pool_row(pool))
-            if service.access is not None:
-                x.log(service.access, self.address, seconds)
-        if not goes_on and fault.reason is not Reason.CLIENT_GONE:
-            await self._linger()
+            self._lingers = not goes_on
+        if not has_claim and service.access is not None:
+            x.log(service.access, self.address, seconds)
         return goes_on
 
     async def _refuse_unread(self, fault: Fault) -> None:
@@ -329,8 +337,7 @@ class Client:
         """End a response that was begun and cannot be finished, so that nobody takes it for whole."""
         if fault.side is Side.CLIENT:
             x.status = status_of(fault)
-        else:
-            self.wire.reset_on_close()
+        self.wire.reset_on_close()
 
     async def _linger(self) -> None:
         """Let a client that is still sending read our answer: a close with unread bytes is a reset, and that may overtake the answer."""

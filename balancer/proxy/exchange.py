@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from balancer.errors import Fault
+from balancer.errors import Fault, Side
 from balancer.http1.headers import field_values
 from balancer.http1.heads import RequestHead
 from balancer.proxy.view import Backend, Pool
@@ -76,7 +76,7 @@ class Exchange:
         observe(cells, base + DURATION, seconds)
         cells[base + REQUEST_BYTES] += self.received
         cells[base + RESPONSE_BYTES] += self.sent
-        if backend is not None and self.status >= 500:
+        if backend is not None and (self.status >= 500 or (fault is not None and fault.side is Side.BACKEND)):
             cells[base + SERVER_ERRORS] += 1
         if fault is not None:
             cells[pool_row + ERRORS + REASON_OFFSET[fault.reason]] += 1

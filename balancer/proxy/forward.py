@@ -45,7 +45,7 @@ class Forwarder:
         self._cells = view.table.cells
 
     async def forward(self, x: Exchange, pool: Pool, client: Wire, interim: Interim) -> tuple[ResponseHead, Upstream]:
-        """The response head, and the connection with its body. Raises Fault; then `x.backend` is released already."""
+        """The response head, and the connection with its body. Raises Fault; if `x.backend` is set then, its claim is still held."""
         tried: list[Backend] = []
         attempts_left = pool.picture.retries
         stale_left = STALE_TRIES
@@ -75,16 +75,16 @@ class Forwarder:
             except BaseException as error:
                 if upstream is not None:
                     upstream.close()
-                self._view.release(backend)
                 client.watcher = None
+                if isinstance(error, Fault) and error.side is Side.CLIENT:
+                    raise  # counted on this backend first, and released then
+                self._view.release(backend)
+                x.backend = None
                 if not isinstance(error, Fault):
                     raise
                 x.fault = fault = error
-                if fault.side is not Side.BACKEND:
-                    if fault.side is Side.BALANCER:
-                        x.backend = None
+                if fault.side is Side.BALANCER:
                     raise
-                x.backend = None
                 is_stale = upstream is not None and upstream.is_reused and fault.reason is Reason.RESET
                 if not is_stale:
                     self._view.observe(backend, fault)

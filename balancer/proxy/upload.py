@@ -33,7 +33,7 @@ class Upload:
         self._pipes = pipes
         self._timeout = timeout
         self._left = 0
-        self._limit = 0
+        self._limit = -1
         self._reader: ChunkedReader | None = None
 
     def expect_length(self, left: int) -> None:
@@ -41,7 +41,7 @@ class Upload:
         self._left = left
 
     def expect_chunks(self, reader: ChunkedReader, limit: int) -> None:
-        """The rest of a chunked body that `reader` has begun to read: at most `limit` bytes of payload (0: any)."""
+        """The rest of a chunked body that `reader` has begun to read: at most `limit` bytes of payload (-1: any)."""
         self._reader = reader
         self._limit = limit
 
@@ -99,7 +99,7 @@ class Upload:
             except FramingError as error:
                 raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
             self.received += len(payload)
-            if self._limit and self.received > self._limit:
+            if 0 <= self._limit < self.received:
                 raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
             message = chunk(payload)
             if reader.done:
