@@ -48,12 +48,14 @@ def _count(table: Table, proxy: int, row: int, pool_row: int, listener: int, rou
     cells[table.listener_base(proxy, listener) + columns.CONNECTIONS] = 5
     cells[table.listener_base(proxy, listener) + columns.CONNECTIONS_TOTAL] += 7 * rounds
     cells[table.proxy_base(proxy) + columns.PROXY_CONNECTIONS] = 5
+    cells[table.proxy_base(proxy) + columns.FAULTS] = rounds
 
 
 def _reading(backends: list[tuple[str, str]], rounds: int) -> Reading:
     passed, failed = Durations(), Durations()
-    passed.observe(0.004)
-    failed.observe(2.0)
+    for _ in range(rounds):
+        passed.observe(0.004)
+        failed.observe(2.0)
     pools: dict[str, list[BackendReading]] = {}
     for pool, name in backends:
         reading = BackendReading(
@@ -63,7 +65,7 @@ def _reading(backends: list[tuple[str, str]], rounds: int) -> Reading:
             up=True,
             takes_requests=True,
             weight=2,
-            ejections=1,
+            ejections=rounds,
             probes={"pass": passed, "fail": failed},
             restarts={"crash": rounds},
             messages={"received": 4},
@@ -72,13 +74,13 @@ def _reading(backends: list[tuple[str, str]], rounds: int) -> Reading:
         )
         pools.setdefault(pool, []).append(reading)
     processes = [
-        ProcessReading("supervisor", 30_000_000, 1.0, 20, 1.7e9),
-        ProcessReading("proxy-0", 25_000_000, 9.0, 99, 1.7e9),
+        ProcessReading("supervisor", 30_000_000, 1.0 * rounds, 20, 1.7e9),
+        ProcessReading("proxy-0", 25_000_000, 9.0 * rounds, 99, 1.7e9, restarts=rounds),
     ]
     return Reading(
         pools=[PoolReading(name, found) for name, found in pools.items()],
         listeners=["web"],
         processes=processes,
-        reloads={"ok": 2},
+        reloads={"ok": rounds},
         last_reload_time=1.7e9,
     )

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import time
-from shutil import which
 
 import pytest
 from prometheus_client.core import Metric
@@ -128,7 +127,7 @@ def test_names_with_quotes_are_escaped() -> None:
     assert value(found, "balancer_backend_up", pool=name, backend=f"{name}-0") == 0
 
 
-@pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.needs("promtool", why="the exposition")
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_promtool_is_content(rounds: int) -> None:
     _, body = render(*scene(rounds))

@@ -63,7 +63,8 @@ def test_no_cell_belongs_to_two_rows() -> None:
         rows += [(table.pool_base(p, r), columns.POOL_WIDTH) for r in range(3)]
         rows += [(table.backend_base(p, r), columns.BACKEND_WIDTH) for r in range(3)]
     cells = [cell for base, width in rows for cell in range(base, base + width)]
-    assert sorted(cells) == list(range(len(table.cells)))
+    assert len(set(cells)) == len(cells)
+    assert max(cells) < len(table.cells)
 
 
 def test_the_columns_of_a_row_do_not_overlap() -> None:
