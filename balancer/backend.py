@@ -29,17 +29,17 @@ _READ = 64 * 1024
 
 def ready() -> bool:
     """This process can take requests. False: not said, as there is no balancer or it does not listen."""
-    return _link().say({"type": "ready"})
+    return _LINK.say({"type": "ready"})
 
 
 def stopping() -> bool:
     """This process is about to leave: no new requests, please, and a successor."""
-    return _link().say({"type": "stopping"})
+    return _LINK.say({"type": "stopping"})
 
 
 def heartbeat() -> bool:
     """This process is alive."""
-    return _link().say({"type": "heartbeat"})
+    return _LINK.say({"type": "heartbeat"})
 
 
 def send(to: str, data: Any) -> bool:
@@ -47,7 +47,7 @@ def send(to: str, data: Any) -> bool:
 
     Raises TypeError or ValueError when `data` is no JSON value.
     """
-    return _link().say({"type": "send", "to": to, "data": data})
+    return _LINK.say({"type": "send", "to": to, "data": data})
 
 
 def broadcast(data: Any) -> bool:
@@ -55,7 +55,7 @@ def broadcast(data: Any) -> bool:
 
     Raises TypeError or ValueError when `data` is no JSON value.
     """
-    return _link().say({"type": "broadcast", "data": data})
+    return _LINK.say({"type": "broadcast", "data": data})
 
 
 def messages() -> "Messages":
@@ -63,7 +63,7 @@ def messages() -> "Messages":
 
     One reader per process; a second one takes what the first does not.
     """
-    return Messages(_link())
+    return Messages(_LINK)
 
 
 class Messages:
@@ -180,14 +180,12 @@ async def _readable(sock: socket.socket) -> None:
         copy.close()
 
 
-_opening = threading.Lock()
-_opened: list[_Link] = []
+def _open() -> _Link:
+    if "BALANCER_BACKEND" not in os.environ:
+        return _Link(None)
+    # Taken out, as Node.js does it: a Node.js child of this process would take the channel for its own.
+    given = os.environ.pop("NODE_CHANNEL_FD", "")
+    return _Link(int(given) if given.isdigit() else None)
 
 
-def _link() -> _Link:
-    with _opening:
-        if not _opened:
-            # Taken out, as Node.js does it: a Node.js child of this process would take the channel for its own.
-            given = os.environ.pop("NODE_CHANNEL_FD", "") if "BALANCER_BACKEND" in os.environ else ""
-            _opened.append(_Link(int(given) if given.isdigit() else None))
-        return _opened[0]
+_LINK = _open()

@@ -39,6 +39,9 @@ BANNED = {
 
 # (module or package, library or call) → why it may.
 ALLOWED = {
+    ("balancer.backend", "asyncio"): "it runs inside other people's programs, whatever loop they have",
+    ("balancer.backend", "threading"): "it runs inside other people's programs, and they have threads",
+    ("balancer.backend", "os.environ"): "a door: $NODE_CHANNEL_FD, as every backend gets it",
     ("balancer.demo", "signal"): "a program of its own: it stops on SIGTERM and can freeze itself",
     ("balancer.demo", "threading"): "a program of its own: threads start faster than asyncio can be imported",
     ("balancer.demo", "time.sleep"): "a program of its own: /slow is slow",
