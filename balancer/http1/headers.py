@@ -40,9 +40,8 @@ def upstream_fields(
     for name, _, start, end in special:
         if name not in HOP_BY_HOP and _stays(head, name, keep_forwarded, keep_host, id_header, keep_expect):
             continue
-        if start >= at:
-            pieces.append(fields[at:start])
-            at = end
+        pieces.append(fields[at:start])  # nothing where one line is there twice
+        at = end
     if not at:
         return fields
     pieces.append(fields[at:])
@@ -158,9 +157,8 @@ def downstream_fields(head: ResponseHead, server_header: bytes | None = None) ->
     for name, _, start, end in special:
         if name == b"content-length" and not no_length:
             continue
-        if start >= at:
-            pieces.append(fields[at:start])
-            at = end
+        pieces.append(fields[at:start])  # nothing where one line is there twice
+        at = end
     pieces.append(fields[at:])
     if server_header:
         pieces.append(b"Server: %s\r\n" % server_header)

@@ -171,3 +171,9 @@ def test_no_length_where_none_may_be() -> None:
 def test_upgrade_required_keeps_its_upgrade() -> None:
     answer = response("Upgrade: h3", "Connection: upgrade", "Content-Length: 0", status="426 Upgrade Required")
     assert downstream_fields(answer) == b"Content-Length: 0\r\nUpgrade: h3\r\nConnection: upgrade\r\n"
+
+
+def test_a_line_that_must_go_for_two_reasons_goes_once() -> None:
+    head = request("X-A: 1", "Expect: 100-continue", "Connection: Expect, Via", "X-B: 2", "Via: 1.0 x")
+    for keep_expect in (False, True):
+        assert upstream_fields(head, False, True, ID, keep_expect) == b"Host: a.example\r\nX-A: 1\r\nX-B: 2\r\n"
