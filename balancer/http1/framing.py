@@ -15,6 +15,9 @@ UNTIL_CLOSE = -2
 Special = tuple[bytes, bytes, int, int]
 
 _LENGTH = re.compile(CONTENT_LENGTH)
+_NOT_NAMED = (
+    HOP_BY_HOP | KEPT_FROM_CONNECTION | {b"close"}
+)  # those that leave anyway, those that must not, and no field at all
 _CODING = re.compile(TOKEN + rb"(?:[\t ]*+;.*+)?+", re.DOTALL)
 
 
@@ -46,6 +49,8 @@ def by_name(special: list[Special]) -> dict[bytes, list[bytes]]:
 
 def members(listed: list[bytes]) -> list[bytes]:
     """The members of a list field over all its values, in lower case, empty ones left out (RFC 9110 5.6.1)."""
+    if len(listed) == 1 and b"," not in listed[0]:
+        return [listed[0].lower()] if listed[0] else []
     found = [member.strip(b" \t") for member in b",".join(listed).lower().split(b",")]
     return [member for member in found if member]
 
@@ -99,8 +104,7 @@ def response_length(lengths: list[bytes], codings: list[bytes], minor: int, stat
 
 def named_lines(fields: bytes, options: list[bytes]) -> list[Special]:
     """The lines that Connection options name, as special lines called "connection", so that they leave with it (RFC 9110 7.6.1)."""
-    doomed = set(options) - KEPT_FROM_CONNECTION - HOP_BY_HOP - {b"close"}
-    doomed = {option for option in doomed if not option.startswith(b"x-forwarded-")}
+    doomed = {name for name in options if name not in _NOT_NAMED and not name.startswith(b"x-forwarded-")}
     if not doomed:
         return []
     found: list[Special] = []
