@@ -1,5 +1,7 @@
 """Asking a backend whether it is well: a TCP connect, or a GET whose status and body are checked."""
 
+import errno
+import os
 import random
 import socket
 from typing import Final
@@ -29,7 +31,8 @@ async def probe(host: str, port: int, spec: ProbeSpec) -> None:
     except trio.TooSlowError:
         raise ProbeFailed(f"no answer within {spec.timeout:g} s") from None
     except OSError as error:
-        raise ProbeFailed(error.strerror or str(error)) from error
+        # trio adds the address to the text, and people know which backend it is about.
+        raise ProbeFailed(os.strerror(error.errno) if error.errno else str(error)) from error
 
 
 def pause(spec: ProbeSpec, first: bool) -> float:
@@ -49,7 +52,7 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
         await sock.connect(address)
         # A connect to a free port of the ephemeral range may be given that very port and meet itself.
         if not host.startswith("unix:") and sock.getsockname() == sock.getpeername():
-            raise ConnectionRefusedError(None, "Connection refused")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "it met itself")
         return trio.SocketStream(sock)
     except BaseException:
         sock.close()

@@ -79,7 +79,7 @@ class Supervisor:
         self.closers.append(self.console.close)
         coloured = takes_colour(sys.stderr)
         self.log = Log(self.console, settings.log.level, settings.log.format, coloured)
-        self.logs = Logs(self.console, coloured)
+        self.logs = Logs(self.console, coloured, settings.log.format)
         self.events = Events(on_record=self._log_event)
         table = Table.create(settings.proxy.process_count)
         self.truth = Truth(settings, Ledger(table))

@@ -1,15 +1,23 @@
 """The life of a backend that runs elsewhere: not started, only probed. It starts down, as every backend."""
 
+from dataclasses import replace
+from typing import Final
+
 import trio
 
 from balancer.pool.backend import Backend, BackendId
 from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health, Intent, Step
 from balancer.supervisor import spawn
+from balancer.supervisor.probe import ProbeFailed, probe
 from balancer.supervisor.probing import watch_health
 from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
+
+# The system's resolver does not tell how long a record holds; half a minute is what most service discoveries give them.
+LOOK_UP_INTERVAL: Final = 30.0
+LOOK_UP_TIMEOUT: Final = 10.0
 
 
 class RemoteLife:
@@ -65,26 +73,74 @@ class RemoteLife:
         """Probe it until it is to leave."""
         truth, backend = self.around.truth, self.backend
         backend.step(Step.START)
-        backend.step(Step.READY)
         truth.add(backend)
-        self.suspected.set()
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch_health, self)
-                nursery.start_soon(self._settle)
-                await self._asked.wait()
-                nursery.cancel_scope.cancel()
-            with trio.move_on_after(self.care.drain_timeout):
-                await self.around.drained(backend.id)
+            found = await self._look_up()
+            if found is None:
+                self.failure = f"{self.slot.name}: the name {backend.host} has no address"
+                self._record("start failed", reason=self.failure)
+            else:
+                name, backend.host = backend.host, found
+                await self._live(name)
         finally:
-            backend.step(Step.STOP)
             backend.step(Step.EXIT)
+            backend.intent = Intent.DRAIN
             self.settled.set()
             self.over.set()
             self.gone.set()
             truth.remove(backend)
         await self.around.drained(backend.id)
         truth.ledger.close(backend.pool, backend.id.name, backend.row)
+
+    async def _live(self, name: str) -> None:
+        self.backend.step(Step.READY)
+        self.around.truth.touch()
+        self.suspected.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_health, self)
+            nursery.start_soon(self._settle)
+            if name != self.backend.host:
+                nursery.start_soon(self._follow, name)
+            await self._asked.wait()
+            nursery.cancel_scope.cancel()
+        with trio.move_on_after(self.care.drain_timeout):
+            await self.around.drained(self.backend.id)
+
+    async def _follow(self, name: str) -> None:
+        """A name may come to mean another address: then another generation takes over."""
+        while True:
+            await trio.sleep(LOOK_UP_INTERVAL)
+            found = await self._look_up(name)
+            if found not in (None, self.backend.host):
+                self.leaving = f"{name} is {found} now"
+                self.retire(self.leaving)
+
+    async def _look_up(self, name: str = "") -> str | None:
+        """The address of the name, of several the first that answers; None if there is none now.
+
+        A Unix path and an address are their own.
+        """
+        name = name or self.backend.host
+        if name.startswith("unix:"):
+            return name
+        with trio.move_on_after(LOOK_UP_TIMEOUT):
+            try:
+                found = await trio.socket.getaddrinfo(name, self.backend.port, type=trio.socket.SOCK_STREAM)
+            except OSError:
+                return None
+            addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+            # "localhost" may be ::1 first, and the server may listen on 127.0.0.1 only.
+            for address in addresses if len(addresses) > 1 else ():
+                try:
+                    await probe(address, self.backend.port, replace(self.care.probe, path=""))
+                    return address
+                except ProbeFailed:
+                    continue
+            return addresses[0]
+        return None
+
+    def _record(self, kind: str, **detail: str) -> None:
+        self.around.events.record(kind, self.slot.pool, self.slot.name, self.backend.id.generation, **detail)
 
     async def _settle(self) -> None:
         with trio.move_on_after(self.care.ready_timeout):
