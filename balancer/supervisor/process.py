@@ -36,7 +36,17 @@ from balancer.telemetry.table import Table
 
 EX_OK, EX_FAILED = 0, 1
 _WARNINGS = frozenset(
-    {"crashed", "hold", "start failed", "unhealthy", "drain timeout", "proxy died", "reload failed", "rolled back"}
+    {
+        "crashed",
+        "hold",
+        "start failed",
+        "unhealthy",
+        "drain timeout",
+        "proxy died",
+        "proxy stuck",
+        "reload failed",
+        "rolled back",
+    }
 )
 
 

@@ -20,13 +20,16 @@ from balancer.supervisor.truth import Truth
 from balancer.supervisor.waiting import Changes
 from balancer.telemetry.events import Events
 from balancer.telemetry.readings import Growing
-from balancer.telemetry.table import Table
+from balancer.telemetry.table import TICK, Table
 
 LARGEST_SNAPSHOT: Final = 64 * 1024 * 1024
 SOUND_AFTER: Final = 10.0  # seconds: a proxy that lived so long was sound; its successor starts at once
 LONGEST_PAUSE: Final = 5.0
 MANY: Final = 5  # deaths in a row until it is said loudly
 GRACE: Final = 2.0  # seconds beyond `proxy.shutdown_timeout` for a proxy that stops
+LOOK_INTERVAL: Final = 2.0  # seconds between two looks at whether the proxies' loops turn
+# A loop that has not turned for so many looks in a row is stuck for good: a machine that was paused shows one at most.
+STUCK_LOOKS: Final = 6
 LAST_MOMENT: Final = 1.5  # seconds for responses already begun when everything ends at once
 
 
@@ -43,6 +46,8 @@ class Proxy:
         self.applied_number = 0
         self.known: set[BackendId] = set()  # of any snapshot sent to it
         self.drained: set[BackendId] = set()  # of those, what it has reported
+        self.last_tick = 0
+        self.stuck_looks = 0
         self.reports: dict[BackendId, list[dict[str, Any]]] = {}
 
     def holds(self, id: BackendId) -> bool:  # noqa: A002
@@ -64,6 +69,7 @@ class Proxies:
         suspect: Callable[[BackendId], None],
         log: Callable[[str, str, Mapping[str, Any]], None],
         bug: Callable[[str, Exception], object],
+        module: str = "balancer.proxy",
     ) -> None:
         self.truth = truth
         self.table = table
@@ -73,10 +79,13 @@ class Proxies:
         self.suspect = suspect
         self.log = log  # (level, event, fields)
         self.bug = bug
+        self.module = module
         self.live: dict[int, Proxy] = {}
         self.changes = Changes()
         self.replaced = [0] * table.proxies
         self.cpu = [Growing() for _ in range(table.proxies)]
+        # Down these a proxy gives a place on a backend to a request that waits in another (`proxy/queue`).
+        self._grants = [os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for _ in range(table.proxies)]
         self._stopping = trio.Event()
         self._latest: dict[str, Any] = {"number": 0}
         self._latest_ids: frozenset[BackendId] = frozenset()
@@ -85,6 +94,7 @@ class Proxies:
         """Keep every slot alive, and every proxy informed, until stopped; started once each slot had its first process."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish)
+            nursery.start_soon(self._watch_loops)
             async with trio.open_nursery() as slots:
                 for slot in range(self.table.proxies):
                     spawned = trio.Event()
@@ -179,20 +189,34 @@ class Proxies:
             with trio.move_on_after(pause):
                 await self._stopping.wait()
 
+    async def _watch_loops(self) -> None:
+        """Kill a proxy whose loop stands still: its connections hang, and its successor serves what waits in its queue."""
+        while True:
+            await trio.sleep(LOOK_INTERVAL)
+            for proxy in self.live.values():
+                tick = self.table.cells[self.table.proxy_base(proxy.slot) + TICK]
+                proxy.stuck_looks = proxy.stuck_looks + 1 if proxy.is_ready and tick == proxy.last_tick else 0
+                proxy.last_tick = tick
+                if proxy.stuck_looks >= STUCK_LOOKS:
+                    self.events.record("proxy stuck", proxy=proxy.slot, seconds=STUCK_LOOKS * LOOK_INTERVAL)
+                    proxy.process.kill()
+
     def _start(self, slot: int) -> Proxy:
         ours, theirs = spawn.socket_pair()
         sockets = self.sockets.of(slot)
         listeners = [f"{name}={sock.fileno()}" for name, sock in sockets.items()]
         # Without -P Python would look into the working directory first.
-        command = [sys.executable, "-P", "-m", "balancer.proxy"]
-        command += [str(theirs.fileno()), str(self.table.fd), self.table.shape, str(slot), *listeners]
+        command = [sys.executable, "-P", "-m", self.module]
+        grants = [self._grants[slot][0], *(write_end for _, write_end in self._grants)]
+        command += [str(theirs.fileno()), str(self.table.fd), self.table.shape, str(slot)]
+        command += [",".join(map(str, grants)), *listeners]
         try:
             process = spawn.start(
                 command,
                 env=_environment(),
                 cwd="/",
                 user=self.truth.settings.proxy.user,
-                descriptors=[theirs.fileno(), self.table.fd, *(sock.fileno() for sock in sockets.values())],
+                descriptors=[theirs.fileno(), self.table.fd, *set(grants), *(sock.fileno() for sock in sockets.values())],
             )
         except BaseException:
             ours.close()

@@ -62,12 +62,12 @@ class Line:
 class Ground:
     """A fleet and what its parts said."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, proxies: int = 1) -> None:
         self.changes = Changes()
         self.recorded: list[Event] = []
         self.lines: list[Line] = []
         self.undrained: set[BackendId] = set()  # what a double of the proxies holds on to
-        self.truth = Truth(settings, Ledger(Table.create(1)))
+        self.truth = Truth(settings, Ledger(Table.create(proxies)))
         self.events = Events(on_record=self._record)
         self.around = Surroundings(
             truth=self.truth,
@@ -130,10 +130,10 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground() -> AsyncIterator[Ground]:
+async def ground(proxies: int = 1) -> AsyncIterator[Ground]:
     """Everything that it started is dead when the block is left."""
     text = '[listen.web]\naddress = "127.0.0.1:1"\n[pool.web]\ncommand = "true"\n'
-    made = Ground(read(text, on_this_machine=False))
+    made = Ground(read(text, on_this_machine=False), proxies)
     async with trio.open_nursery() as nursery:
         made.fleet = Fleet(made.around, nursery)
         try:
