@@ -73,17 +73,23 @@ def compare(
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         origin = Origin(folder, conditions.load_core)
         stack.callback(origin.stop)
-        peers: list[Peer] = []
-        for name in names:
+
+        def start(name: str) -> Peer:
             folder = temporary_folder()
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            peers.append(STARTS[name](folder, core, origin.ports))
-            stack.callback(peers[-1].stop)
+            peer = STARTS[name](folder, core, origin.ports)
+            stack.callback(peer.stop)
+            return peer
+
+        peers = {name: start(name) for name in names}
         for row in rows:
             for number in range(repeat):
-                for peer in peers:
-                    progress(f"{row.title}: {peer.name}, run {number + 1} of {repeat}")
-                    runs[row.name][peer.name].append(measured(row, peer, conditions))
+                for name in names:
+                    progress(f"{row.title}: {name}, run {number + 1} of {repeat}")
+                    if row.fresh:
+                        peers[name].stop()
+                        peers[name] = start(name)
+                    runs[row.name][name].append(measured(row, peers[name], conditions))
     progress("")
     return runs
 

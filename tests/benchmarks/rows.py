@@ -30,12 +30,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report. `ratio`: the number whose share of nginx's is shown; better "low" or "high"."""
+    """One table of the report.
+
+    ratio: the number that is compared and shown as a share of nginx's, less is better; fresh: each run has its peer started
+    anew, because what one run leaves behind would be counted, or not counted, in the next.
+    """
 
     name: str
     title: str
     measure: Callable[[Peer, Conditions], Measured]
     ratio: str
+    fresh: bool = False
 
 
 def by_request(shape: Shape) -> Callable[[Peer, Conditions], Measured]:
@@ -109,5 +114,5 @@ ROWS = [
         by_byte(Shape("/upload", "POST", UPLOAD, answer=8, connections=16, different=8)),
         "CPU ms per GB",
     ),
-    Row("idle", "memory of an idle connection", idle_memory, "KB per connection"),
+    Row("idle", "memory of an idle connection", idle_memory, "KB per connection", fresh=True),
 ]
