@@ -48,6 +48,10 @@ class PoolPicture:
     expects: bool  # a backend is starting or being replaced: a request that finds none may wait for it
     retry_after: float  # seconds until one is expected, for Retry-After; 0: not known
     backends: tuple[BackendPicture, ...] = ()
+    retry_budget: float = 0.2  # retries as a share of requests
+    eject_failures: int = 5  # failures in a row that are told to the supervisor; 0: none
+    sticky_key: str = ""  # hexadecimal secret that signs the sticky cookie
+    sticky_attributes: str = "Path=/; HttpOnly; SameSite=Lax"
 
 
 @dataclass(frozen=True, slots=True)

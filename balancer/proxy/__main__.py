@@ -1,4 +1,4 @@
-"""`python -m balancer.proxy CHANNEL_FD TABLE_FD TABLE_SHAPE SLOT NAME=FD …`: started by the supervisor, never by hand."""
+"""`python -m balancer.proxy CHANNEL_FD TABLE_FD TABLE_SHAPE SLOT GRANTS NAME=FD …`: started by the supervisor, never by hand."""
 
 from balancer.proxy.process import main
 

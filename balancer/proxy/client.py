@@ -20,11 +20,11 @@ from balancer.net.wire import Wire
 from balancer.proxy import relay
 from balancer.proxy.compose import compose_request, id_names, own_request_id, response_start
 from balancer.proxy.exchange import NO_POOL_ROW, Exchange
+from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upload import Upload
 from balancer.proxy.upstream import Upstream
-from balancer.proxy.view import Pool
 
 LINGER: Final = 2.0  # seconds that a client which still sends gets to read our last answer before the reset that a close would cause
 LINGER_BYTES: Final = 4 * 1024 * 1024
@@ -193,6 +193,10 @@ class Client:
         try:
             pool, x.target = service.view.route(self.listener, x.head.host, x.target)
             x.pool = pool
+            if pool.key_of is not None:
+                x.key = pool.key_of(x.head, self.address)
+            if pool.sticky is not None:
+                x.slot = pool.sticky.slot(x.head)
             compose_request(x, service, self.address, self._proto, self.is_trusted, pool.picture.pass_host)
             response, upstream = await service.forwarder.forward(x, pool, wire, self._send_interim)
         except Fault as fault:
@@ -202,6 +206,7 @@ class Client:
         try:
             x.fault = None  # of earlier attempts
             x.status = response.status
+            service.view.judge(backend, response.status)
             if response.status == 101:
                 await self._tunnel(x, response, upstream)
                 return False

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 from balancer.errors import Fault, Side
 from balancer.http1.headers import field_values
 from balancer.http1.heads import RequestHead
-from balancer.proxy.view import Backend, Pool
+from balancer.proxy.backend import Backend
+from balancer.proxy.pool import Pool
 from balancer.telemetry.access_log import AccessLog
 from balancer.telemetry.table import (
     CODE_OFFSET,
@@ -35,10 +36,12 @@ class Exchange:
         "body",
         "fault",
         "head",
+        "key",
         "pool",
         "received",
         "request_id",
         "sent",
+        "slot",
         "started",
         "status",
         "target",
@@ -57,6 +60,8 @@ class Exchange:
         self.upload: Upload | None = None  # the rest of it, still to come
         # decided here
         self.pool: Pool | None = None
+        self.key = b""  # for the policy "hash"
+        self.slot = ""  # that the client is bound to
         self.request_id = b""
         self.upstream_head = b""
         self.backend: Backend | None = None

@@ -13,15 +13,15 @@ from balancer.http1.replies import IDEMPOTENT, may_retry
 from balancer.http1.responses import ResponseHead, parse_response
 from balancer.net.poller import Poller
 from balancer.net.wire import Wire
+from balancer.proxy.backend import Backend
 from balancer.proxy.exchange import Exchange
-from balancer.proxy.queue import Place
+from balancer.proxy.pool import Pool
 from balancer.proxy.upstream import Upstream, connect, take_idle
-from balancer.proxy.view import Backend, Pool, View
+from balancer.proxy.view import FAILING, View
 from balancer.telemetry.table import (
     CONNECTIONS_NEW,
     CONNECTIONS_REUSED,
     QUEUE,
-    QUEUE_LENGTH,
     REASON_OFFSET,
     RESPONSE,
     RETRIES,
@@ -49,15 +49,16 @@ class Forwarder:
         tried: list[Backend] = []
         attempts_left = pool.picture.retries
         stale_left = STALE_TRIES
+        pool.budget.deposit()
         while True:
-            backend = pool.claim(tried)
+            backend = pool.claim(tried, x.key, x.slot)
             if backend is None:
-                if tried and pool.candidates:
-                    assert x.fault is not None
+                if x.fault is not None and tried and not self._has_others(pool, tried):
                     raise x.fault
-                await self._queue(pool, client)
-                tried.clear()
-                continue
+                backend = await self._queue(pool, tried, client)
+                if backend is None:
+                    tried.clear()
+                    continue
             x.backend = backend
             upstream = None
             try:
@@ -93,7 +94,7 @@ class Forwarder:
                     raise
                 if is_stale and stale_left:
                     stale_left -= 1
-                elif attempts_left:
+                elif attempts_left and pool.budget.withdraw(monotonic()):
                     attempts_left -= 1
                     tried.append(backend)
                 else:
@@ -131,7 +132,10 @@ class Forwarder:
         if x.upload is not None:
             x.upload.start(upstream)
         head = await self._final_head(x, upstream, interim)
-        observe(self._cells, upstream.backend.base + RESPONSE, monotonic() - sent_at)
+        now = monotonic()
+        observe(self._cells, upstream.backend.base + RESPONSE, now - sent_at)
+        if upstream.backend.pool.wants_latency and head.status not in FAILING:
+            upstream.backend.latency.observe(now - sent_at, now)
         return head
 
     async def _final_head(self, x: Exchange, upstream: Upstream, interim: Interim) -> ResponseHead:
@@ -164,26 +168,34 @@ class Forwarder:
                 if not buffer:
                     break
 
-    async def _queue(self, pool: Pool, client: Wire) -> None:
-        """Wait in the pool's line until a backend may take the request. Raises Fault when there is no sense or no room in it."""
-        picture = pool.picture
+    async def _queue(self, pool: Pool, tried: list[Backend], client: Wire) -> Backend | None:
+        """Wait in the pool's line; the backend that was claimed meanwhile, or None: try again. Raises Fault: no sense or no room."""
         if not pool.may_wait():
             raise Fault(Side.BALANCER, Reason.NO_BACKEND)
-        if len(pool.queue) >= picture.queue:
-            raise Fault(Side.BALANCER, Reason.QUEUE_FULL if picture.queue else Reason.NO_BACKEND)
         joined = monotonic()
-        place: Place = pool.queue.join(joined + picture.queue_timeout)
+        place = pool.join(tried, joined + pool.picture.queue_timeout)
+        if isinstance(place, Backend):
+            return place
         client.watcher = place
-        self._cells[pool.base + QUEUE_LENGTH] = len(pool.queue)
+        granted: Backend | None = None
+        is_through = False
         try:
             if client.is_gone():
                 raise Fault(Side.CLIENT, Reason.CLIENT_GONE)
             await place.wait()
+            is_through = True
         finally:
             client.watcher = None
-            pool.queue.leave(place)
-            self._cells[pool.base + QUEUE_LENGTH] = len(pool.queue)
+            granted = pool.leave(place)
             observe(self._cells, pool.base + QUEUE, monotonic() - joined)
+            if granted is not None and not is_through:
+                self._view.release(granted)
+        return granted
+
+    @staticmethod
+    def _has_others(pool: Pool, tried: list[Backend]) -> bool:
+        """Whether some backend that was not tried may still come free, or none is there at all and one is expected."""
+        return not pool.candidates or any(backend not in tried for backend in pool.candidates)
 
 
 def with_host(message: bytes, authority: bytes) -> bytes:

@@ -14,6 +14,7 @@ from balancer.errors import ChannelClosed, Fault, Reason, Side
 from balancer.net.poller import Poller
 from balancer.pool.snapshot import Snapshot
 from balancer.proxy.listener import Listener
+from balancer.proxy.queue import Grants
 from balancer.proxy.service import Service
 from balancer.proxy.sweep import sweep
 from balancer.proxy.view import View
@@ -28,11 +29,14 @@ _REPORTED = 20  # requests named in a drain report
 class Proxy:
     """The process's one object."""
 
-    def __init__(self, channel: Channel, table: Table, slot: int, sockets: dict[str, socket.socket]) -> None:
+    def __init__(
+        self, channel: Channel, table: Table, slot: int, sockets: dict[str, socket.socket], grants: Grants | None = None
+    ) -> None:
         self._channel = channel
         self._sockets = sockets
         self._poller = Poller()
-        self.view = View(table, slot, channel.send)
+        self._grants = grants or Grants.alone(slot)
+        self.view = View(table, slot, channel.send, self._grants)
         self.service = Service(self.view, self._poller, channel.send)
         self._listeners: list[Listener] = []
         self._accepting = trio.CancelScope()
@@ -46,6 +50,7 @@ class Proxy:
             nursery.start_soon(self._channel.run, name="channel out")
             nursery.start_soon(self._listen_to_supervisor, nursery, name="channel in")
             nursery.start_soon(self._poller.run, name="poller")
+            nursery.start_soon(self._grants.run, name="grants")
             await self._stop_asked.wait()
         if self.service.access is not None:
             self.service.access.flush()
@@ -86,7 +91,7 @@ class Proxy:
                     if self.service.access is not None:
                         self.service.access.reopen()
                 elif kind == "report":
-                    self._report(message["pool"], message["backend"], message["generation"])
+                    self._report(message["backend"], message["generation"])
                 if not is_serving and self._stop_asked.is_set():
                     nursery.cancel_scope.cancel()
         except ChannelClosed:
@@ -122,21 +127,21 @@ class Proxy:
             if client.waits_since and not client.has_something_to_say():
                 client.wire.interrupt(Fault(Side.CLIENT, Reason.CLIENT_GONE))
 
-    def _report(self, pool: str, backend: str, generation: int) -> None:
+    def _report(self, backend: str, generation: int) -> None:
         """Say which requests still hold up a drain, the oldest first."""
         now = monotonic()
         waiting = []
         for client in self.service.clients:
             x = client.exchange
             on = x.backend if x is not None else None
-            if x is None or on is None or (on.pool.name, on.name, on.generation) != (pool, backend, generation):
+            if x is None or on is None or (on.name, on.generation) != (backend, generation):
                 continue
             path = x.head.target.partition(b"?")[0].decode("latin-1")[:200]
             waiting.append((now - x.started, x.head.method.decode("latin-1"), path))
         waiting.sort(reverse=True)
         requests = [{"seconds": round(s, 3), "method": m, "path": p} for s, m, p in waiting[:_REPORTED]]
         self._channel.send(
-            {"type": "draining", "pool": pool, "backend": backend, "generation": generation}
+            {"type": "draining", "backend": backend, "generation": generation}
             | {"count": len(waiting), "requests": requests}
         )
 
@@ -164,19 +169,28 @@ def _title(slot: int) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the process; see `balancer.proxy.__main__` for the arguments."""
-    channel_fd, table_fd, shape, slot, *listeners = arguments if arguments is not None else sys.argv[1:]
+    channel_fd, table_fd, shape, slot, grants, *listeners = arguments if arguments is not None else sys.argv[1:]
     sockets = {}
     for listener in listeners:
         name, _, fd = listener.rpartition("=")
         sockets[name] = socket.socket(fileno=int(fd))
     channel_socket = socket.socket(fileno=int(channel_fd))
-    for inherited in (channel_socket.fileno(), int(table_fd), *(sock.fileno() for sock in sockets.values())):
+    read_end, *write_ends = map(int, grants.split(","))
+    ours = [
+        channel_socket.fileno(),
+        int(table_fd),
+        read_end,
+        *write_ends,
+        *(sock.fileno() for sock in sockets.values()),
+    ]
+    for inherited in ours:
         os.set_inheritable(inherited, False)
     _raise_descriptor_limit()
     _title(int(slot))
 
     async def start() -> None:
         channel = Channel(channel_socket, max_line=_LONGEST_LINE, max_queued=_LONGEST_LINE)
-        await Proxy(channel, Table.attach(int(table_fd), shape), int(slot), sockets).run()
+        table = Table.attach(int(table_fd), shape)
+        await Proxy(channel, table, int(slot), sockets, Grants(int(slot), read_end, write_ends)).run()
 
     trio.run(start, restrict_keyboard_interrupt_to_checkpoints=True)

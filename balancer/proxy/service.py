@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable
 from email.utils import formatdate
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -36,14 +37,20 @@ class Service:
         # Unique over processes and restarts by its first half, within this process by the second.
         self._id_prefix = os.urandom(8).hex().encode()
         self._id_numbers = count(1)
+        self._second = -1
+        self._date = b""
 
     def next_request_id(self) -> bytes:
         """A new request id: 24 hexadecimal digits."""
         return b"%s%08x" % (self._id_prefix, next(self._id_numbers))
 
     def date(self) -> bytes:
-        """Now, as an HTTP-date."""
-        return formatdate(usegmt=True).encode()
+        """Now, as an HTTP-date; worked out once a second."""
+        second = int(monotonic())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(usegmt=True).encode()
+        return self._date
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """A line in the balancer's log, by way of the supervisor."""

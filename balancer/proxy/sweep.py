@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from balancer.errors import Fault, Reason, Side
+from balancer.errors import Fault
 from balancer.net.splice import lower_low_water
 from balancer.net.wire import Wire
 from balancer.proxy.service import Service
@@ -31,9 +31,7 @@ async def sweep(service: Service) -> None:
         for wire in list(wires.values()):
             _look_at(wire, now)
         for pool in view.pools.values():
-            pool.trust_again(now)
-            if len(pool.queue):
-                pool.queue.interrupt(Fault(Side.BALANCER, Reason.QUEUE_TIMEOUT), before=now)
+            pool.tick(now)
             oldest = now - pool.picture.keep_alive_timeout
             for backend in pool.backends:
                 while backend.idle and backend.idle[0].idle_since < oldest:

@@ -9,7 +9,7 @@ from typing import Final
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.net.poller import Poller
 from balancer.net.wire import Wire
-from balancer.proxy.view import Backend
+from balancer.proxy.backend import Backend
 
 _REFUSED: Final = frozenset((errno.ECONNREFUSED, errno.ENOENT))
 

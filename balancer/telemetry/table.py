@@ -3,9 +3,11 @@
 The supervisor creates it, each proxy maps it, and each cell has one writer: the proxy in whose section it stands. So counting is
 a plain store, `/metrics` asks no proxy anything, `least-connections` sees what the others have in flight, and totals outlive a proxy.
 
-A section per proxy slot; in it a row per backend process, pool and listener, and one for the proxy itself:
+A section per proxy slot; in it a row per backend process, pool and listener, and one for the proxy itself. Behind the sections
+stands what the proxies share for writing, a line of waiting requests per pool, changed only under `locked`:
 
     section = [proxy row][listener rows][pool rows][backend rows]
+    file    = [section of proxy 0][section of proxy 1] … [line of pool 0][line of pool 1] …
 
 Rows are handed out by `telemetry.ledger`. The file is sparse: a row that nobody touched takes no memory.
 """
@@ -13,7 +15,9 @@ Rows are handed out by `telemetry.ledger`. The file is sparse: a row that nobody
 import mmap
 import os
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_UN, lockf
 from typing import Final
 
 from balancer.errors import Reason
@@ -104,6 +108,13 @@ FAULTS: Final = 1  # exceptions that nobody expected
 PROXY_CONNECTIONS: Final = 2  # a gauge: client connections over all listeners
 PROXY_WIDTH: Final = 8
 
+# A pool's line: a ring of tickets between two counters that only grow.
+LINE_HEAD: Final = 0
+LINE_TAIL: Final = 1
+LINE_RING: Final = 2
+LINE_PLACES: Final = 4096
+LINE_WIDTH: Final = LINE_RING + LINE_PLACES
+
 BACKEND_GAUGES: Final = (IN_FLIGHT,)
 POOL_GAUGES: Final = (IN_FLIGHT, QUEUE_LENGTH)
 
@@ -123,7 +134,8 @@ class Table:
         self._pool_start = self._listener_start + listeners * LISTENER_WIDTH
         self._backend_start = self._pool_start + pools * POOL_WIDTH
         self._section = self._backend_start + backends * BACKEND_WIDTH
-        size = self._section * proxies * CELL
+        self._line_start = self._section * proxies
+        size = (self._line_start + pools * LINE_WIDTH) * CELL
         if os.fstat(fd).st_size < size:
             os.ftruncate(fd, size)
         self._map = mmap.mmap(fd, size)
@@ -160,6 +172,22 @@ class Table:
     def backend_base(self, proxy: int, row: int) -> int:
         """Where that backend process's row starts in that proxy's section."""
         return proxy * self._section + self._backend_start + row * BACKEND_WIDTH
+
+    def line_base(self, row: int) -> int:
+        """Where the line of that pool starts in `cells`."""
+        return self._line_start + row * LINE_WIDTH
+
+    @contextmanager
+    def locked(self, row: int) -> Iterator[None]:
+        """Hold that pool's line and the places behind it against every other process, for a moment: never await inside.
+
+        A record lock of the kernel: one whose holder dies is free again.
+        """
+        lockf(self.fd, LOCK_EX, 1, row)
+        try:
+            yield
+        finally:
+            lockf(self.fd, LOCK_UN, 1, row)
 
     def listener_sums(self, row: int) -> list[int]:
         """A listener's row, added up over all proxies."""

@@ -1,0 +1,94 @@
+"""One backend process, as this proxy knows it."""
+
+import socket
+from typing import TYPE_CHECKING
+
+from balancer.pool.latency import Latency
+from balancer.pool.snapshot import BackendPicture
+from balancer.telemetry.table import IN_FLIGHT, Table
+
+if TYPE_CHECKING:
+    from balancer.proxy.pool import Pool
+    from balancer.proxy.upstream import Upstream
+
+
+class Backend:
+    """Lives as long as its identity, name and generation: a new weight or a failed probe does not disturb its connections."""
+
+    __slots__ = (
+        "_cells",
+        "_loads",
+        "address",
+        "authority",
+        "backup",
+        "base",
+        "draining",
+        "failures",
+        "family",
+        "generation",
+        "given_weight",
+        "idle",
+        "in_flight",
+        "is_spawned",
+        "latency",
+        "name",
+        "pool",
+        "refusals",
+        "row",
+        "since",
+        "suspect_until",
+        "takes_requests",
+        "told_drained",
+        "weight",
+    )
+
+    def __init__(self, picture: BackendPicture, pool: "Pool", table: Table, proxy: int) -> None:
+        # process
+        self.name = picture.name
+        self.generation = picture.generation
+        self.pool = pool
+        self.is_spawned = picture.since > 0
+        self.since = picture.since
+        self.family, self.address = _socket_address(picture.host, picture.port)
+        self.authority = (f"[{picture.host}]" if ":" in picture.host else picture.host).encode() + b":%d" % picture.port
+        if picture.host.startswith("unix:"):
+            self.authority = b"localhost"
+        self.row = picture.row
+        self.base = table.backend_base(proxy, picture.row)
+        self._cells = table.cells
+        self._loads = tuple(table.backend_base(p, picture.row) + IN_FLIGHT for p in range(table.proxies))
+        # what the supervisor decides
+        self.given_weight = picture.weight
+        self.weight = picture.weight  # what policies see: less while it is young, see `Pool`
+        self.backup = picture.backup
+        self.takes_requests = picture.takes_requests
+        self.draining = picture.draining
+        # what this proxy does with it
+        self.idle: list[Upstream] = []
+        self.in_flight = 0
+        self.latency = Latency()
+        self.failures = 0  # in a row
+        self.refusals = 0  # connections refused in a row
+        self.suspect_until = 0.0
+        self.told_drained = False
+
+    @property
+    def load(self) -> int:
+        """Requests in flight on it, over all proxies."""
+        cells = self._cells
+        return sum(cells[offset] for offset in self._loads)
+
+    def update(self, picture: BackendPicture) -> None:
+        """Take over what may change while it lives."""
+        self.given_weight = picture.weight
+        self.backup = picture.backup
+        self.takes_requests = picture.takes_requests
+        self.draining = picture.draining
+        if not picture.draining:
+            self.told_drained = False
+
+
+def _socket_address(host: str, port: int) -> tuple[socket.AddressFamily, "str | tuple[str, int]"]:
+    if host.startswith("unix:"):
+        return socket.AF_UNIX, host.removeprefix("unix:")
+    return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, port)

@@ -1,0 +1,258 @@
+"""One pool, as this proxy knows it: who may be chosen, whose turn it is, who waits.
+
+State here changes only in plain functions, which nothing can interrupt. With `concurrency` the places on backends are shared with
+the other proxies (`proxy/queue`), and changes to them are made under `Table.locked`.
+"""
+
+from collections.abc import Collection
+from time import monotonic
+from typing import Final
+
+from balancer.errors import Fault, Reason, Side
+from balancer.pool.budget import RetryBudget
+from balancer.pool.selection import POLICIES, Policy
+from balancer.pool.snapshot import PoolPicture
+from balancer.proxy.affinity import Sticky, key_finder
+from balancer.proxy.backend import Backend
+from balancer.proxy.queue import MAX_PROXIES, Grants, Place, Queue
+from balancer.telemetry.table import IN_FLIGHT, Table
+
+SUSPECT_FOR: Final = 1.0  # seconds without requests after a refused connection, unless the supervisor says more before
+SUSPECT_AT_MOST: Final = 30.0
+_RAMP_STEPS: Final = 100  # weights are whole numbers; while one rises, all are counted in hundredths
+
+
+class Pool:
+    """One pool, as this proxy knows it: its settings (`picture`), its backends, whose turn it is, who waits."""
+
+    __slots__ = (
+        "_by_row",
+        "_by_slot",
+        "_cells",
+        "_grants",
+        "_policy",
+        "_policy_name",
+        "_proxy",
+        "_ramping",
+        "_table",
+        "backends",
+        "base",
+        "budget",
+        "candidates",
+        "key_of",
+        "name",
+        "picture",
+        "queue",
+        "sticky",
+        "wants_latency",
+    )
+
+    def __init__(self, picture: PoolPicture, table: Table, proxy: int, grants: Grants) -> None:
+        self.name = picture.name
+        self.picture = picture
+        self.base = table.pool_base(proxy, picture.row)
+        self.queue = Queue(table, proxy, picture.row, grants)
+        self.backends: list[Backend] = []  # in slot order
+        self.candidates: tuple[Backend, ...] = ()
+        self.budget = RetryBudget(picture.retry_budget, monotonic())
+        self._table = table
+        self._cells = table.cells
+        self._proxy = proxy
+        self._grants = grants
+        self._by_row: dict[int, Backend] = {}
+        self._by_slot: dict[str, Backend] = {}
+        self._ramping = False
+        self._policy_name = ""
+        self._policy: Policy[Backend]
+        self._configure(picture)
+        grants.take[picture.row] = self._take
+
+    def _configure(self, picture: PoolPicture) -> None:
+        self.picture = picture
+        self.budget.share = picture.retry_budget
+        self.key_of = key_finder(picture.hash_on) if picture.policy == "hash" else None
+        self.sticky = Sticky(picture) if picture.sticky_cookie else None
+        self.wants_latency = picture.policy == "peak-ewma"
+        if picture.policy != self._policy_name:
+            self._policy_name = picture.policy
+            # One policy serves one pool, and so never sees anything but Backends.
+            self._policy = POLICIES[picture.policy]()  # type: ignore[assignment]
+            self._policy.offer(self.candidates)
+
+    def update(self, picture: PoolPicture, backends: list[Backend]) -> None:
+        """Take over a newer picture. Wakes who waits, if somebody takes requests again or nobody is expected to."""
+        self._configure(picture)
+        self.backends = backends
+        self._by_row = {backend.row: backend for backend in backends}
+        for backend in backends:
+            if not backend.takes_requests:
+                backend.suspect_until = 0.0  # confirmed: from here on the supervisor's word is enough
+        self.offer()
+        if not self.candidates and not self.may_wait():
+            self.queue.interrupt(Fault(Side.BALANCER, Reason.NO_BACKEND))
+
+    def offer(self) -> None:
+        """Work out who may be chosen and with what weight, and let who waits try again if there is anybody."""
+        now = monotonic()
+        able = [b for b in self.backends if b.takes_requests and not b.draining and b.given_weight]
+        sound = [b for b in able if b.suspect_until <= now]
+        # When all are suspected, those that nobody is going to replace are tried all the same.
+        usable = sound or [b for b in able if not b.is_spawned]
+        self._weigh(usable, now)
+        candidates = tuple([b for b in usable if not b.backup] or usable)
+        self.candidates = candidates
+        self._by_slot = {backend.name: backend for backend in candidates}
+        self._policy.offer(candidates)
+        if candidates and self.queue.places:
+            if self.picture.concurrency:
+                self.kick()
+            else:
+                self.queue.call_all()
+
+    def claim(self, tried: Collection[Backend], key: bytes = b"", slot: str = "") -> Backend | None:
+        """Choose a backend and count the request on it; None when there is nobody (else) to choose, or no place free.
+
+        key: what the policy "hash" goes by; slot: the one that the client is bound to, which has precedence.
+        """
+        if self.picture.concurrency:
+            with self._table.locked(self.picture.row):
+                # Whoever waits was here before.
+                return self._claim_place(tried, key, slot) if self.queue.is_empty else None
+        backend = self._by_slot.get(slot) if slot else None
+        if backend is None or backend in tried:
+            backend = self._policy.choose(tried, key)
+        if backend is not None:
+            backend.in_flight += 1
+            self._cells[backend.base + IN_FLIGHT] = backend.in_flight
+        return backend
+
+    def join(self, tried: Collection[Backend], deadline: float) -> Place | Backend:
+        """A place in the line, or a backend, claimed, if one has come free in this moment. Raises Fault: the line is full."""
+        picture = self.picture
+        if len(self.queue) >= picture.queue:
+            raise Fault(Side.BALANCER, Reason.QUEUE_FULL if picture.queue else Reason.NO_BACKEND)
+        if not picture.concurrency:
+            return self.queue.join(deadline, in_line=False)
+        with self._table.locked(picture.row):
+            backend = self._claim_place(tried, b"", "") if self.queue.is_empty else None
+            if backend is not None:
+                return backend
+            if self.queue.is_full:
+                raise Fault(Side.BALANCER, Reason.QUEUE_FULL)
+            return self.queue.join(deadline, in_line=True)
+
+    def leave(self, place: Place) -> Backend | None:
+        """Give up a place in the line; the backend that was granted with it, claimed, if one was."""
+        if place.position < 0:
+            self.queue.leave(place)
+        else:
+            with self._table.locked(self.picture.row):
+                self.queue.leave(place)
+        return self._by_row.get(place.granted)
+
+    def release(self, backend: Backend) -> None:
+        """End a claim; with a limit on concurrency the place goes to whoever waits longest, in whichever proxy."""
+        backend.in_flight -= 1
+        if not self.picture.concurrency:
+            self._cells[backend.base + IN_FLIGHT] = backend.in_flight
+            return
+        with self._table.locked(self.picture.row):
+            self._uncount(self._proxy, backend.row)
+            self._hand_on()
+
+    def kick(self) -> None:
+        """Hand free places to who waits: backends have come, or a proxy has died that held some."""
+        with self._table.locked(self.picture.row):
+            self._hand_on()
+
+    def tick(self, now: float) -> None:
+        """What time brings: ends of suspicions, weights that rise, places that were overlooked, waits that are over."""
+        ended = [b for b in self.backends if 0 < b.suspect_until <= now]
+        for backend in ended:
+            backend.suspect_until = 0.0
+        if ended or self._ramping:
+            self.offer()
+        if self.queue.places:
+            self.queue.interrupt(Fault(Side.BALANCER, Reason.QUEUE_TIMEOUT), before=now)
+            if self.picture.concurrency:
+                self.kick()
+
+    def may_wait(self) -> bool:
+        """Whether a backend is expected to take requests before long."""
+        return (
+            bool(self.candidates) or self.picture.expects or any(b.suspect_until for b in self.backends if b.is_spawned)
+        )
+
+    def suspect(self, backend: Backend) -> None:
+        """A connection was refused: the process is probably gone, which the supervisor is about to learn or to deny.
+
+        The time without requests doubles with each refusal in a row.
+        """
+        if backend.takes_requests:
+            backend.refusals += 1
+            backend.suspect_until = monotonic() + min(SUSPECT_FOR * 2.0 ** (backend.refusals - 1), SUSPECT_AT_MOST)
+            self.offer()
+
+    def _weigh(self, backends: list[Backend], now: float) -> None:
+        """Weights by age: from 0 to full over `slow_start` seconds of the *process's* life (FIELD F13)."""
+        slow_start = self.picture.slow_start
+        self._ramping = bool(slow_start) and any(b.is_spawned and now - b.since < slow_start for b in backends)
+        for backend in backends:
+            if not self._ramping:
+                backend.weight = backend.given_weight
+            else:
+                age = (now - backend.since) / slow_start if backend.is_spawned else 1.0
+                backend.weight = max(1, round(backend.given_weight * _RAMP_STEPS * min(1.0, age)))
+
+    # Under Table.locked.
+
+    def _claim_place(self, tried: Collection[Backend], key: bytes, slot: str) -> Backend | None:
+        limit = self.picture.concurrency
+        backend = self._by_slot.get(slot) if slot else None
+        if backend is None or backend in tried or backend.load >= limit:
+            full = [b for b in self.candidates if b.load >= limit]
+            backend = self._policy.choose([*tried, *full] if full else tried, key)
+        if backend is not None:
+            backend.in_flight += 1
+            self._cells[backend.base + IN_FLIGHT] += 1
+        return backend
+
+    def _hand_on(self) -> None:
+        limit = self.picture.concurrency
+        while not self.queue.is_empty:
+            full = [b for b in self.candidates if limit and b.load >= limit]
+            backend = self._policy.choose(full)
+            if backend is None:
+                return
+            ticket = self.queue.pop()
+            proxy = ticket & (MAX_PROXIES - 1)
+            self._cells[self._table.backend_base(proxy, backend.row) + IN_FLIGHT] += 1
+            if proxy == self._proxy:
+                place = self.queue.places.get(ticket)
+                if place is not None:
+                    backend.in_flight += 1
+                    place.call(backend.row)
+                    continue
+            elif self._grants.give(ticket, self.picture.row, backend.row):
+                continue
+            self._uncount(proxy, backend.row)
+
+    def _uncount(self, proxy: int, row: int) -> None:
+        cell = self._table.backend_base(proxy, row) + IN_FLIGHT
+        # Its gauges may have been cleared meanwhile, if it is the successor of a proxy that died.
+        if self._cells[cell] > 0:
+            self._cells[cell] -= 1
+
+    def _take(self, ticket: int, row: int) -> None:
+        """Another proxy has counted a place on that backend for one of our tickets."""
+        place = self.queue.places.get(ticket)
+        backend = self._by_row.get(row)
+        if place is not None and backend is not None and backend in self.candidates:
+            backend.in_flight += 1
+            place.call(row)
+            return
+        with self._table.locked(self.picture.row):
+            self._uncount(self._proxy, row)
+            self._hand_on()
+        if place is not None:
+            place.call()
