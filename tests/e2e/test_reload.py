@@ -31,7 +31,8 @@ async def finished(balancer: Balancer, count: int) -> None:
 
 async def test_twenty_reloads_under_load_lose_no_request() -> None:
     # The app has no handler for SIGTERM: it dies at once, in the middle of whatever it does.
-    async with running(LISTEN + pool("web", 2, more=QUICK)) as balancer, load(balancer.port, rate=300) as traffic:
+    text = LISTEN + pool("web", 2, "--delay", "0.02", more=QUICK)
+    async with running(text) as balancer, load(balancer.port, rate=300, clients=12) as traffic:
         await traffic.more(50)
         for number in range(20):
             balancer.signal(signal.SIGHUP)

@@ -106,7 +106,8 @@ async def test_taken_over_in_the_middle_it_stops_what_it_started() -> None:
         await three(g)
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(Rollout(g.fleet, "web", quiet).run, to(lambda _: app("--boot-delay", "60")), 2)
+                slow = [WantedSlot(i, app("--boot-delay", "60"), replace(QUICK, ready_timeout=60.0)) for i in range(3)]
+                nursery.start_soon(Rollout(g.fleet, "web", quiet).run, slow, 2)
                 await g.event("started", 5)
                 scope.cancel()
         await g.event("exited", 2)

@@ -49,10 +49,11 @@ def body_pieces(reader: IOBase, headers: list[tuple[str, str]]) -> Iterator[byte
 class Exchanges:
     """One client connection: requests one after another until either side closes."""
 
-    def __init__(self, sock: socket.socket, sick: str) -> None:
+    def __init__(self, sock: socket.socket, sick: str, delay: float) -> None:
         self.sock = sock
         self.reader = sock.makefile("rb", PIECE)
         self.sick = sick
+        self.delay = delay
 
     def run(self) -> None:
         """Answer until the connection ends; a client that leaves is nothing to report."""
@@ -77,6 +78,8 @@ class Exchanges:
         if fields.get("expect") == "100-continue":
             self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         keep = version == "HTTP/1.1" and fields.get("connection") != "close"
+        if self.delay:
+            time.sleep(self.delay)  # a request that takes its time is what the option is for
         url = urlsplit(target)
         query = dict(parse_qsl(url.query))
         body = body_pieces(self.reader, headers)
@@ -161,6 +164,7 @@ def main() -> None:
     options.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"))
     options.add_argument("--port", type=int, default=int(os.environ.get("PORT", "0")))
     options.add_argument("--boot-delay", type=float, default=0.0, metavar="SECONDS")
+    options.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="each answer takes so long")
     options.add_argument("--exit-at-boot", type=int, metavar="CODE")
     options.add_argument("--ignore-term", action="store_true", help="only SIGKILL ends it")
     options.add_argument("--never-listen", action="store_true")
@@ -184,7 +188,7 @@ def main() -> None:
     while True:
         sock, _ = listener.accept()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=Exchanges(sock, given.sick).run, daemon=True).start()
+        threading.Thread(target=Exchanges(sock, given.sick, given.delay).run, daemon=True).start()
 
 
 if __name__ == "__main__":
