@@ -27,11 +27,14 @@ class Pipes:
     def __init__(self) -> None:
         self._idle: list[tuple[int, int]] = []
 
-    def take(self) -> tuple[int, int]:
-        """(read end, write end) of an empty pipe. Raises OSError when out of descriptors."""
+    def take(self) -> tuple[int, int] | None:
+        """(read end, write end) of an empty pipe; None when out of descriptors: then bytes are copied instead."""
         if self._idle:
             return self._idle.pop()
-        pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
         try:
             fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         except OSError:
@@ -52,51 +55,67 @@ class Pipes:
             self.give_back(self._idle.pop(), is_empty=False)
 
 
-async def splice(source: Wire, target: Wire, count: int, pipes: Pipes, timeout: float) -> int:
-    """Move `count` bytes from `source` to `target`; how many came before the source ended.
+class Transfer:
+    """Bytes on their way from one wire to another through a pipe. moved: how many have left, also when it failed."""
 
-    Raises the Fault of the wire that broke or stood still for `timeout` seconds (`source.late`, `target.late`).
-    """
-    pipe = pipes.take()
-    read_end, write_end = pipe
-    left = count
-    in_pipe = 0
-    turns = 0
-    try:
-        while left:
-            if left > LOW_WATER * 2:
-                if not source.lowat:
-                    raise_low_water(source)
-            elif source.lowat:
-                lower_low_water(source)
-            try:
-                in_pipe = os.splice(source.fd, write_end, min(left, PIPE_SIZE), flags=_FLAGS)
-            except BlockingIOError:
-                source.readable = False
-                source.read_deadline = monotonic() + timeout
-                await source.wait_readable()
-                continue
-            except OSError as error:
-                raise source.fault(error) from None
-            if not in_pipe:
-                return count - left
-            left -= in_pipe
-            while in_pipe:
+    __slots__ = ("_pipe", "_pipes", "_source", "_target", "moved")
+
+    def __init__(self, source: Wire, target: Wire, pipes: Pipes, pipe: tuple[int, int]) -> None:
+        """pipe: taken from `pipes`, and given back when it is done."""
+        self.moved = 0
+        self._source = source
+        self._target = target
+        self._pipes = pipes
+        self._pipe = pipe
+
+    async def run(self, count: int, timeout: float) -> bool:
+        """Move `count` bytes; False if the source ended before.
+
+        Raises the Fault of the wire that broke or stood still for `timeout` seconds (`source.late`, `target.late_write`).
+        """
+        source, target = self._source, self._target
+        read_end, write_end = self._pipe
+        left = count
+        in_pipe = 0
+        turns = 0
+        try:
+            while left:
+                if left > LOW_WATER * 2:
+                    if not source.lowat:
+                        raise_low_water(source)
+                elif source.lowat:
+                    lower_low_water(source)
                 try:
-                    in_pipe -= os.splice(read_end, target.fd, in_pipe, flags=_FLAGS)
+                    in_pipe = os.splice(source.fd, write_end, min(left, PIPE_SIZE), flags=_FLAGS)
                 except BlockingIOError:
-                    target.writable = False
-                    await target.wait_writable()
+                    source.readable = False
+                    source.read_deadline = monotonic() + timeout
+                    await source.wait_readable()
+                    continue
                 except OSError as error:
-                    raise target.fault(error) from None
-            turns += 1
-            if turns % _TURNS == 0:
-                await trio.lowlevel.checkpoint()
-        return count
-    finally:
-        if source.lowat and source.fd >= 0:
-            lower_low_water(source)
-        pipes.give_back(pipe, is_empty=not in_pipe)
+                    raise source.fault(error) from None
+                if not in_pipe:
+                    return False
+                left -= in_pipe
+                while in_pipe:
+                    try:
+                        sent = os.splice(read_end, target.fd, in_pipe, flags=_FLAGS)
+                    except BlockingIOError:
+                        target.writable = False
+                        await target.wait_writable()
+                    except OSError as error:
+                        raise target.fault(error) from None
+                    else:
+                        in_pipe -= sent
+                        self.moved += sent
+                turns += 1
+                if turns % _TURNS == 0:
+                    await trio.lowlevel.checkpoint()
+            return True
+        finally:
+            if source.lowat and source.fd >= 0:
+                lower_low_water(source)
+            self._pipes.give_back(self._pipe, is_empty=not in_pipe)
 
 
 def raise_low_water(wire: Wire) -> None:

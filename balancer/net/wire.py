@@ -21,6 +21,7 @@ from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_resch
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.net.poller import Poller
 
+_DEAD: Final = select.EPOLLHUP | select.EPOLLERR
 _LEFT: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
@@ -47,6 +48,7 @@ class Wire:
         "_wants_writable",
         "broken",
         "fd",
+        "is_dead",
         "late",
         "late_write",
         "left",
@@ -77,6 +79,7 @@ class Wire:
         self.readable = True  # unknown until tried
         self.writable = True
         self.left = False  # the peer has closed its side, or the connection is dead
+        self.is_dead = False  # neither way is open any more
         self.reader: Task | None = None
         self.writer: Task | None = None
         self.read_deadline = inf
@@ -99,6 +102,7 @@ class Wire:
                 reschedule(task)
             if events & _LEFT:
                 self.left = True
+                self.is_dead = bool(events & _DEAD)
                 if self.watcher is not None and self.is_gone():
                     self.watcher.interrupt(Fault(self.side, self.broken))
             if task is None and self.on_readable is not None:
@@ -111,9 +115,11 @@ class Wire:
                 reschedule(task)
 
     def is_gone(self) -> bool:
-        """Whether the peer has left and nothing that it sent is still to be read. Asks the kernel."""
+        """Whether the peer has left and nothing that it sent is still to be read, or the connection is reset. Asks the kernel."""
         if not self.left:
             return False
+        if self.is_dead:
+            return True  # what is still to be read of it has no one to be answered
         try:
             return not self._recv(1, socket.MSG_PEEK)
         except BlockingIOError:

@@ -269,13 +269,13 @@ class Client:
                 is_clean = len(body) == length
             else:
                 timeout = view.picture.body_timeout
-                x.sent = await relay.relay_length(start, upstream, wire, length, self._service.pipes, timeout)
+                await relay.relay_length(x, start, upstream, wire, length, self._service.pipes, timeout)
                 is_clean = True
         elif length == CHUNKED:
-            x.sent = await relay.relay_chunks(start, upstream, wire, is_chunked, view.picture.body_timeout)
+            await relay.relay_chunks(x, start, upstream, wire, is_chunked, view.picture.body_timeout)
             is_clean = not upstream.buffer
         else:
-            x.sent = await relay.relay_until_close(start, upstream, wire, is_chunked, view.picture.body_timeout)
+            await relay.relay_until_close(x, start, upstream, wire, is_chunked, view.picture.body_timeout)
             is_clean = False
         if x.upload is not None and x.upload.is_done and x.upload.rest:
             self._buffer = x.upload.rest

@@ -1,7 +1,7 @@
 """The body of a response, from backend to client, as the framing on both sides demands. Never buffered whole.
 
-Each function sends `head` (the response head as the client gets it) together with the first piece, and returns the number of
-body bytes passed on. They raise Fault with `Moment.MID_RESPONSE`: what was begun can only be cut.
+Each function sends `head` (the response head as the client gets it) together with the first piece, and keeps `x.sent`. They raise
+Fault: what was begun can only be cut, but for a bad response that shows before any of it has left (`Moment.AFTER_SEND`).
 """
 
 from time import monotonic
@@ -9,26 +9,34 @@ from typing import Final
 
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.chunked import ChunkedReader, FramingError, chunk
-from balancer.net.splice import Pipes, splice
+from balancer.net.splice import Pipes, Transfer
 from balancer.net.wire import Wire
+from balancer.proxy.exchange import Exchange
 from balancer.proxy.upstream import Upstream
 
 SPLICE_FROM: Final = 128 * 1024
 PIECE: Final = 128 * 1024
 
 
-async def relay_length(head: bytes, upstream: Upstream, client: Wire, length: int, pipes: Pipes, timeout: float) -> int:
+async def relay_length(
+    x: Exchange, head: bytes, upstream: Upstream, client: Wire, length: int, pipes: Pipes, timeout: float
+) -> None:
     """A body of `length` bytes, at least one of which is not in `upstream.buffer` yet."""
     wire = upstream.wire
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
     await client.send(head + upstream.buffer)
-    left = length - len(upstream.buffer)
+    x.sent = len(upstream.buffer)
+    left = length - x.sent
     upstream.buffer = b""
-    if left > SPLICE_FROM:
-        moved = await splice(wire, client, left, pipes, timeout)
-        left -= moved
-        if left:
-            raise _truncated()
+    pipe = pipes.take() if left > SPLICE_FROM else None
+    if pipe is not None:
+        transfer = Transfer(wire, client, pipes, pipe)
+        try:
+            if not await transfer.run(left, timeout):
+                raise _truncated()
+        finally:
+            x.sent += transfer.moved
+        return
     while left:
         wire.read_deadline = monotonic() + timeout
         data = await wire.receive(min(left, PIECE))
@@ -36,36 +44,37 @@ async def relay_length(head: bytes, upstream: Upstream, client: Wire, length: in
             raise _truncated()
         left -= len(data)
         await client.send(data)
-    return length
+        x.sent += len(data)
 
 
-async def relay_chunks(head: bytes, upstream: Upstream, client: Wire, is_chunked: bool, timeout: float) -> int:
+async def relay_chunks(
+    x: Exchange, head: bytes, upstream: Upstream, client: Wire, is_chunked: bool, timeout: float
+) -> None:
     """A chunked body; `is_chunked`: to the client too, else as plain bytes until the connection closes (HTTP/1.0)."""
     wire = upstream.wire
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
     reader = ChunkedReader()
     data = upstream.buffer
     upstream.buffer = b""
-    passed = 0
     out = head
     while True:
         try:
             payload = b"".join(reader.feed(data))
         except FramingError as error:
-            if out is head:
-                out = b""  # nothing of it has left yet: the client may still get an answer of our own
-                raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, Moment.AFTER_SEND, str(error)) from None
-            raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, Moment.MID_RESPONSE, str(error)) from None
-        passed += len(payload)
+            # As long as nothing of it has left, the client may still get an answer of our own.
+            moment = Moment.AFTER_SEND if out is head else Moment.MID_RESPONSE
+            raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, moment, str(error)) from None
         out += chunk(payload) if is_chunked else payload
         if reader.done:
             if is_chunked:
                 out += b"0\r\n%s\r\n" % reader.trailers
             await client.send(out)
+            x.sent += len(payload)
             upstream.buffer = reader.rest
-            return passed
+            return
         if out:
             await client.send(out)
+            x.sent += len(payload)
         out = b""
         wire.read_deadline = monotonic() + timeout
         data = await wire.receive(PIECE)
@@ -73,25 +82,25 @@ async def relay_chunks(head: bytes, upstream: Upstream, client: Wire, is_chunked
             raise _truncated()
 
 
-async def relay_until_close(head: bytes, upstream: Upstream, client: Wire, is_chunked: bool, timeout: float) -> int:
+async def relay_until_close(
+    x: Exchange, head: bytes, upstream: Upstream, client: Wire, is_chunked: bool, timeout: float
+) -> None:
     """A body that ends when the backend closes; `is_chunked`: given an end of its own towards the client."""
     wire = upstream.wire
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
     data = upstream.buffer
     upstream.buffer = b""
-    passed = len(data)
     out = head + (chunk(data) if is_chunked else data)
     while True:
         await client.send(out)
+        x.sent += len(data)
         wire.read_deadline = monotonic() + timeout
         data = await wire.receive(PIECE)
         if not data:
             break
-        passed += len(data)
         out = chunk(data) if is_chunked else data
     if is_chunked:
         await client.send(b"0\r\n\r\n")
-    return passed
 
 
 def _truncated() -> Fault:

@@ -10,7 +10,7 @@ import trio
 
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.chunked import ChunkedReader, FramingError, chunk
-from balancer.net.splice import Pipes, splice
+from balancer.net.splice import Pipes, Transfer
 from balancer.net.wire import Wire
 from balancer.proxy.upstream import Upstream
 
@@ -72,12 +72,16 @@ class Upload:
 
     async def _pump_length(self, wire: Wire) -> None:
         client = self._client
-        if self._left > SPLICE_FROM:
-            moved = await splice(client, wire, self._left, self._pipes, self._timeout)
-            self.received += moved
-            self._left -= moved
-            if self._left:
+        pipe = self._pipes.take() if self._left > SPLICE_FROM else None
+        if pipe is not None:
+            transfer = Transfer(client, wire, self._pipes, pipe)
+            try:
+                is_whole = await transfer.run(self._left, self._timeout)
+            finally:
+                self.received += transfer.moved
+            if not is_whole:
                 raise Fault(Side.CLIENT, Reason.CLIENT_GONE, detail="the body ended early")
+            return
         while self._left:
             client.read_deadline = monotonic() + self._timeout
             data = await client.receive(min(self._left, PIECE))

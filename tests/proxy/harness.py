@@ -129,15 +129,12 @@ class Front:
     ) -> None:
         """Send the present snapshot with these changes, and wait until it is applied."""
         now = self.snapshot
-        first, *others = now.pools
-        changed = replace(first, **(pool or {}), **({"backends": backends} if backends is not None else {}))
-        self.give(
-            replace(now, number=now.number + 1, proxy=replace(now.proxy, **(proxy or {})), **more)
-            if "pools" in more
-            else replace(
-                now, number=now.number + 1, proxy=replace(now.proxy, **(proxy or {})), pools=(changed, *others), **more
-            )
-        )
+        changes: dict[str, Any] = {"number": now.number + 1, "proxy": replace(now.proxy, **(proxy or {}))} | more
+        if "pools" not in changes:
+            first, *others = now.pools
+            changed = replace(first, **(pool or {}))
+            changes["pools"] = (replace(changed, backends=first.backends if backends is None else backends), *others)
+        self.give(replace(now, **changes))
         number = self.snapshot.number
         await self.until(lambda front: any(message["number"] == number for message in front.heard("applied")))
 

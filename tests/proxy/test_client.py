@@ -31,9 +31,7 @@ async def test_keep_alive_on_both_sides() -> None:
         (b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", ["keep-alive"], True),
     ],
 )
-async def test_what_the_client_wants_of_its_connection(
-    request_head: bytes, connection: list[str], stays: bool
-) -> None:
+async def test_what_the_client_wants_of_its_connection(request_head: bytes, connection: list[str], stays: bool) -> None:
     origin = Origin()
     async with front(origin) as proxy, proxy.client() as client:
         await client.send(request_head)
@@ -116,9 +114,9 @@ async def test_hop_by_hop_fields_stop_here_in_both_directions() -> None:
         got = await proxy.ask(
             b"GET / HTTP/1.1\r\nB: 1\r\nhost: a\r\nAccept: x\r\nA: 2\r\nACCEPT: y\r\n" + HOP_BY_HOP + b"\r\n"
         )
-    assert [name for name, _ in got.fields] == [
-        "Content-Length", "Set-Cookie", "x-Odd", "Set-Cookie", "X-Request-ID", "Connection",
-    ]  # fmt: skip
+    names = [name for name, _ in got.fields]
+    assert names[:4] == ["Content-Length", "Set-Cookie", "x-Odd", "Set-Cookie"]
+    assert set(names[4:]) == {"Date", "X-Request-ID", "Connection"}
     assert got.one("connection") == "close"
     names = [name for name, _ in origin.requests[0].fields]
     assert names[:5] == ["B", "host", "Accept", "A", "ACCEPT"]
@@ -309,11 +307,11 @@ async def test_pipelining_behind_a_last_request_does_not_cost_the_answer() -> No
     last = b"GET /%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     # So long that the pipelined bytes are left in the kernel: closing on them would be a reset.
     text = last % (b"a" * 20000) + GET * 2000
-    async with front(Origin(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(100000))) as proxy:
-        async with proxy.client() as client:
-            await client.send(text)
-            assert len((await client.response()).body) == 100000
-            assert await client.closed()
+    origin = Origin(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + bytes(100000))
+    async with front(origin) as proxy, proxy.client() as client:
+        await client.send(text)
+        assert len((await client.response()).body) == 100000
+        assert await client.closed()
 
 
 async def test_interim_responses() -> None:
