@@ -34,6 +34,7 @@ class Programs:
     def __init__(self) -> None:
         self.missing: dict[str, set[str]] = defaultdict(set)  # program → the parts that cannot be tried without it
         self.trouble = ""
+        self.skipped: list[str] = []
 
     # Last, after -k, -m and other plugins have deselected: nothing is installed for a test that will not run.
     @pytest.hookimpl(trylast=True)
@@ -55,6 +56,16 @@ class Programs:
                 verdict = pytest.fail if os.environ.get("CI") else pytest.skip
                 verdict(f"{program} is not installed (Debian: {PACKAGES[program]})")
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what was skipped, for whatever reason; an expected failure is not."""
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """In CI a skipped test is a test that nobody ran."""
+        if os.environ.get("CI") and self.skipped and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Name the parts that could not be tried."""
         if self.missing:
@@ -63,6 +74,10 @@ class Programs:
                 terminalreporter.line(f"{program} (Debian: {PACKAGES[program]}): {', '.join(sorted(parts))}")
             if self.trouble:
                 terminalreporter.line(self.trouble)
+        if os.environ.get("CI") and self.skipped:
+            terminalreporter.section("skipped, which fails in CI")
+            for test in self.skipped:
+                terminalreporter.line(test)
 
 
 def needs(item: pytest.Item) -> list[tuple[str, str]]:
