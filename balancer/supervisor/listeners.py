@@ -24,6 +24,7 @@ class ListenerSockets:
 
     def __init__(self, listen: Mapping[str, Listen], proxies: int) -> None:
         """Bind everything, or nothing. Raises CannotBind."""
+        self._listen = listen
         self._sockets: dict[str, list[socket.socket]] = {}
         self._paths: list[tuple[str, int]] = []
         self.addresses: dict[str, str] = {}  # as bound: port 0 is a number by now
@@ -38,6 +39,22 @@ class ListenerSockets:
     def of(self, proxy: int) -> dict[str, socket.socket]:
         """The sockets of one proxy slot, by listener name."""
         return {name: sockets[proxy % len(sockets)] for name, sockets in self._sockets.items()}
+
+    def give_up(self, proxy: int) -> None:
+        """Stop listening for one proxy slot; the kernel spreads new connections over the others."""
+        for sockets in self._sockets.values():
+            if len(sockets) > 1:
+                sockets[proxy].close()
+
+    def restore(self, proxy: int) -> None:
+        """Listen again for a slot that gave up. Raises CannotBind."""
+        for name, sockets in self._sockets.items():
+            if len(sockets) > 1 and sockets[proxy].fileno() < 0:
+                other = next(sock for sock in sockets if sock.fileno() >= 0)
+                try:
+                    sockets[proxy] = _tcp(other.family, other.getsockname(), self._listen[name].backlog)
+                except OSError as error:
+                    raise CannotBind(f"listen.{name}: cannot listen again: {_why(error)}") from error
 
     def close(self) -> None:
         """Stop listening."""

@@ -14,7 +14,9 @@ import trio
 
 from balancer.admin.sockets import ControlSocket, open_admin
 from balancer.errors import BalancerError
+from balancer.pool.backend import BackendId
 from balancer.settings.model import Settings
+from balancer.supervisor.eject import Ejector
 from balancer.supervisor.fleet import Fleet
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.messages import Post
@@ -42,6 +44,8 @@ _WARNINGS = frozenset(
         "start failed",
         "unhealthy",
         "drain timeout",
+        "ejected",
+        "not ejected",
         "proxy died",
         "proxy stuck",
         "reload failed",
@@ -91,7 +95,7 @@ class Supervisor:
         self.log = Log(self.console, settings.log.level, settings.log.format, coloured)
         self.logs = Logs(self.console, coloured, settings.log.format)
         self.events = Events(on_record=self._log_event)
-        table = Table.create(settings.proxy.process_count)
+        table = _table(settings)
         self.truth = Truth(settings, Ledger(table))
         self.post = Post()
         self.proxies = Proxies(
@@ -100,11 +104,12 @@ class Supervisor:
             self.sockets,
             events=self.events,
             sink=self.logs,
-            suspect=lambda id: self.fleet.suspect(id),  # noqa: A006
+            observed=self._observed,
             log=self.log.write,
             bug=self._bug,
         )
         self.fleet: Fleet
+        self.ejector = Ejector(self.truth, self.events)
         self.reloads = Reloads(self)
         self.started = now()
         self.stop_asked = trio.Event()
@@ -120,6 +125,7 @@ class Supervisor:
                 for wanted in wanted_slots(pool):
                     self.fleet.add(name, *wanted)
             everything.start_soon(self._serve_admin, name="admin")
+            everything.start_soon(self.ejector.run, name="ejector")
             reloading = trio.CancelScope()
             everything.start_soon(self._run_reloads, reloading, name="reloads")
             everything.start_soon(self._announce, on_started, name="announce")
@@ -135,6 +141,12 @@ class Supervisor:
         """Give back what was bound and opened."""
         while self.closers:
             self.closers.pop()()
+
+    def _observed(self, id: BackendId, outcome: str) -> None:  # noqa: A002
+        if outcome == "failing":
+            self.ejector.failing(id)
+        else:
+            self.fleet.suspect(id)
 
     def unready(self) -> list[str]:
         """Why the balancer is not ready, a line each."""
@@ -157,7 +169,7 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
 
             async def gracefully() -> None:
-                await self.proxies.stop(self.settings.proxy.shutdown_timeout)
+                await self.proxies.stop(self.truth.settings.proxy.shutdown_timeout)
                 await self.fleet.stop()
                 nursery.cancel_scope.cancel()
 
@@ -174,6 +186,13 @@ class Supervisor:
             await self.reloads.run()
 
     async def _serve_admin(self) -> None:
+        try:
+            await self._admin_servers()
+        except Exception as error:
+            # Traffic comes first: without its admin address the balancer goes on.
+            self._bug("the admin API broke off", error)
+
+    async def _admin_servers(self) -> None:
         from balancer.admin.api import serve
         from balancer.supervisor.operations import SupervisorOperations
 
@@ -196,7 +215,10 @@ class Supervisor:
         tell_service_manager(READY="1", STATUS="serving", MAINPID=str(os.getpid()))
         self.events.record("serving")
         if on_started is not None:
-            on_started()
+            try:
+                on_started()
+            except OSError:
+                pass  # a greeting that nobody can read
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
@@ -243,3 +265,14 @@ class Supervisor:
             f"{subject} {event.kind}" if subject else event.kind,
             fields,
         )
+
+
+def _table(settings: Settings) -> Table:
+    """With room for what reloads may add; a row that is never touched takes no memory."""
+    backends = sum(pool.backend_count for pool in settings.pool.values())
+    return Table.create(
+        settings.proxy.process_count,
+        listeners=max(64, len(settings.listen)),
+        pools=max(128, 4 * len(settings.pool)),
+        backends=max(2048, 8 * backends),
+    )

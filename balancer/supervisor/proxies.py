@@ -66,7 +66,7 @@ class Proxies:
         *,
         events: Events,
         sink: LineSink,
-        suspect: Callable[[BackendId], None],
+        observed: Callable[[BackendId, str], None],
         log: Callable[[str, str, Mapping[str, Any]], None],
         bug: Callable[[str, Exception], object],
         module: str = "balancer.proxy",
@@ -76,7 +76,7 @@ class Proxies:
         self.sockets = sockets
         self.events = events
         self.sink = sink
-        self.suspect = suspect
+        self.observed = observed  # a request's outcome, see `View.observe`
         self.log = log  # (level, event, fields)
         self.bug = bug
         self.module = module
@@ -184,6 +184,9 @@ class Proxies:
             self.events.record("proxy died", proxy=slot, how=how, deaths=max(1, deaths))
             if deaths and deaths % MANY == 0:
                 self.log("error", f"proxy {slot} cannot be kept alive", {"how": how, "deaths": deaths})
+                if any(proxy.is_ready for proxy in self.live.values()):
+                    # Or connections would hang in its queue: now the others get them all.
+                    self.sockets.give_up(slot)
             # The first successor comes at once: connections wait in the queue of its socket.
             pause = 0.0 if deaths <= 1 else min(0.05 * 2.0**deaths, LONGEST_PAUSE)
             with trio.move_on_after(pause):
@@ -203,6 +206,7 @@ class Proxies:
 
     def _start(self, slot: int) -> Proxy:
         ours, theirs = spawn.socket_pair()
+        self.sockets.restore(slot)
         sockets = self.sockets.of(slot)
         listeners = [f"{name}={sock.fileno()}" for name, sock in sockets.items()]
         # Without -P Python would look into the working directory first.
@@ -216,7 +220,12 @@ class Proxies:
                 env=_environment(),
                 cwd="/",
                 user=self.truth.settings.proxy.user,
-                descriptors=[theirs.fileno(), self.table.fd, *set(grants), *(sock.fileno() for sock in sockets.values())],
+                descriptors=[
+                    theirs.fileno(),
+                    self.table.fd,
+                    *set(grants),
+                    *(sock.fileno() for sock in sockets.values()),
+                ],
             )
         except BaseException:
             ours.close()
@@ -261,7 +270,12 @@ class Proxies:
         while True:
             await self.truth.changes.until(lambda: self.truth.is_dirty)
             await trio.lowlevel.checkpoint()
-            self._make_snapshot()
+            try:
+                self._make_snapshot()
+            except Exception as error:
+                # The proxies go on with what they have.
+                self.truth.is_dirty = False
+                self.bug("no snapshot could be made", error)
             for proxy in self.live.values():
                 self._offer(proxy)
 
@@ -315,7 +329,7 @@ class Proxies:
                 proxy.reports[id] = list(value.get("requests", []))
                 self.changes.fire()
             case "observed":
-                self.suspect(id)
+                self.observed(id, str(value.get("outcome", "")))
             case "log":
                 fields = {k: v for k, v in value.items() if k not in ("type", "level", "event")}
                 fields["proxy"] = proxy.slot

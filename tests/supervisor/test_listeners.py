@@ -1,0 +1,50 @@
+"""Listening sockets: one per proxy on one port, given up and taken back singly, never shared with another balancer."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from balancer.settings.address import Address
+from balancer.settings.model import Listen
+from balancer.supervisor.listeners import CannotBind, ListenerSockets
+
+
+def listen(address: Address) -> dict[str, Listen]:
+    return {"web": Listen.model_construct(address=address, backlog=16)}
+
+
+def test_each_proxy_has_a_socket_of_its_own_on_one_port() -> None:
+    sockets = ListenerSockets(listen(Address("127.0.0.1", 0)), 3)
+    try:
+        mine = [sockets.of(proxy)["web"] for proxy in range(3)]
+        assert len({sock.fileno() for sock in mine}) == 3
+        port = mine[0].getsockname()[1]
+        assert {sock.getsockname()[1] for sock in mine} == {port}
+        assert sockets.addresses == {"web": f"127.0.0.1:{port}"}
+        with pytest.raises(CannotBind, match="already in use"):
+            ListenerSockets(listen(Address("127.0.0.1", port)), 1)
+        sockets.give_up(1)
+        for _ in range(20):
+            socket.create_connection(("127.0.0.1", port)).close()
+        sockets.restore(1)
+        assert sockets.of(1)["web"].getsockname()[1] == port
+    finally:
+        sockets.close()
+
+
+def test_a_unix_socket_is_shared_replaced_when_stale_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    sockets = ListenerSockets(listen(Address("", 0, str(path))), 2)
+    assert sockets.of(0)["web"] is sockets.of(1)["web"]
+    with pytest.raises(CannotBind, match="already in use"):
+        ListenerSockets(listen(Address("", 0, str(path))), 1)
+    sockets.close()
+    assert not path.exists()
+
+
+def test_what_cannot_be_bound_is_said_with_the_key() -> None:
+    with pytest.raises(CannotBind, match=r"listen\.web: cannot listen on 192\.0\.2\.1:80: no such address"):
+        ListenerSockets(listen(Address("192.0.2.1", 80)), 1)
