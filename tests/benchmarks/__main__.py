@@ -130,4 +130,7 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except RuntimeError as problem:
+        raise SystemExit(f"benchmarks: {problem}") from None
