@@ -89,10 +89,6 @@ def entry(args: list[str] | None = None) -> NoReturn:
         _finish(2, _usage(wrong))
     except (KeyboardInterrupt, click.Abort):
         _finish(INTERRUPTED)
-    except BrokenPipeError:
-        # `balancer logs | head`: the reader has what it wanted.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _finish(0)
     except BalancerError as failed:
         _finish(2 if _is_wrong_file(failed) else 1, str(failed))
 

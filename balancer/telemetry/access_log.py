@@ -26,8 +26,12 @@ class AccessLog:
     written, dropped: lines; problem: why the file cannot be written now, "" when it can.
     """
 
-    def __init__(self, where: str, format: str, *, stderr: int = 2) -> None:  # noqa: A002
-        """where: "stderr" (the descriptor `stderr`) or a path; format: "combined" or "json". Does not raise: see `problem`."""
+    def __init__(self, where: str, format: str, *, output: int = 1) -> None:  # noqa: A002
+        """where: "stderr" or a path; format: "combined" or "json". Does not raise: see `problem`.
+
+        output: the descriptor for "stderr". A proxy's stdout: the supervisor reads it and writes its lines to the balancer's
+        stderr as they are, while what a proxy says on its own stderr is shown with the proxy's name before it.
+        """
         self.written = 0
         self.dropped = 0
         self.problem = ""
@@ -44,10 +48,10 @@ class AccessLog:
         if self._path:
             self._open()
         else:
-            self._fd = stderr
-            if stat.S_ISFIFO(os.fstat(stderr).st_mode):
+            self._fd = output
+            if stat.S_ISFIFO(os.fstat(output).st_mode):
                 # The supervisor reads it; if it is too slow, lines are dropped and requests go on.
-                os.set_blocking(stderr, False)
+                os.set_blocking(output, False)
 
     def write(
         self,

@@ -1,5 +1,6 @@
 """What backends wrote to stdout and stderr: the last lines of each, and everybody's as they come. Held by the supervisor."""
 
+import json
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from balancer.telemetry.ring import Ring
 
 KEPT_LINES = 1000  # per backend
 KEPT_CHARACTERS = 256 * 1024  # per backend: a line may be long
-LINE = 8 * 1024  # characters kept of one line
+LINE = 16 * 1024  # characters kept of one line
 RECENT = 4000  # lines of all backends together: how far a follower may fall behind
 BACKENDS = 4096  # beyond, the one that was silent longest is forgotten
 
@@ -43,16 +44,24 @@ class LogLine:
 
 
 class Logs:
-    """Takes the lines, shows them on the console (when there is one), and keeps some."""
+    """Takes the lines, shows them on the console (when there is one), and keeps some.
 
-    def __init__(self, console: Console | None = None, coloured: bool = False) -> None:
+    format: of the console, "text" or "json", as the balancer's own log: what reads JSON should read nothing else.
+    """
+
+    def __init__(self, console: Console | None = None, coloured: bool = False, format: str = "text") -> None:  # noqa: A002
         self._console = console
+        self._json = format == "json"
         self._prefixes = Prefixes(coloured)
         self._recent: Ring[LogLine] = Ring(RECENT)
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
     def line(self, pool: str, backend: str, generation: int, stream: str, text: str) -> None:
-        """One whole line, without its end. Never blocks."""
+        """One whole line, without its end. Never blocks. pool "": of a proxy, whose stdout is the access log."""
+        if not pool and stream == "stdout":
+            if self._console is not None:
+                self._console.write(text)
+            return
         if len(text) > LINE:
             text = f"{text[:LINE]} … ({len(text) - LINE} more characters)"
         line = LogLine(self._recent.next, time.time(), pool, backend, generation, stream, text)
@@ -66,7 +75,12 @@ class Logs:
             self._kept.move_to_end((pool, backend))
         kept.append(line)
         if self._console is not None:
-            self._console.write(self._prefixes.of(backend) + printable(text, self._prefixes.coloured))
+            self._console.write(self._shown(line))
+
+    def _shown(self, line: LogLine) -> str:
+        if self._json:
+            return json.dumps(line.to_json())
+        return self._prefixes.of(line.backend) + printable(line.line, self._prefixes.coloured)
 
     def last(self, count: int, pool: str = "", backend: str = "") -> list[LogLine]:
         """At most so many of the newest of the selected backends ("": all), in the order in which they came."""

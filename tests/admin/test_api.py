@@ -165,6 +165,15 @@ async def test_a_stream_shows_signs_of_life_and_ends_with_its_client(operations:
         assert b"chunked" not in answer
 
 
+async def test_a_follower_that_leaves_frees_its_place_at_once(operations: FakeOperations) -> None:
+    async with answering(operations, limits=Limits(connections=1, heartbeat=1000)) as port:
+        for _ in range(3):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                with trio.fail_after(5):
+                    assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_kept_alive_with_a_body_that_nobody_asked_for(operations: FakeOperations) -> None:
     post = b"POST /api/v1/status HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -183,6 +192,7 @@ async def test_kept_alive_with_a_body_that_nobody_asked_for(operations: FakeOper
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 70 + b"\r\n", b"431"),
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\n\r\n", b"413"),
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + b"a" * 0x20000, b"413"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"400"),  # a TLS hello
     ],
 )

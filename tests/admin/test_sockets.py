@@ -1,6 +1,8 @@
 """The control socket: one balancer per file, and no obstacle left behind by one that died."""
 
+import fcntl
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -81,6 +83,19 @@ def test_of_many_that_start_at_once_one_has_it(tmp_path: Path) -> None:
     assert sorted(said) == ["no"] * 4 + ["yes"]
     for process in started:
         process.communicate()
+
+
+def test_between_asking_and_taking_nobody_else_comes(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    command = [sys.executable, "-c", TAKE, str(tmp_path / "cluster.sock")]
+    process = subprocess.Popen(command, stdin=-1, stdout=-1, text=True)
+    assert process.stdout is not None
+    # Far longer than it needs when it does not wait.
+    assert select.select([process.stdout], [], [], 1.0)[0] == []
+    os.close(folder)
+    assert process.stdout.readline() == "yes\n"
+    process.communicate()
 
 
 async def test_the_admin_address(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_json(tmp_path: Path) -> None:
 @given(st.binary(), st.binary(), st.binary(), st.sampled_from(["combined", "json"]))
 def test_whatever_a_client_sends_is_one_line(target: bytes, referer: bytes, agent: bytes, format: str) -> None:  # noqa: A002
     read, written = os.pipe()
-    log = AccessLog("stderr", format, stderr=written)
+    log = AccessLog("stderr", format, output=written)
     write(log, target=target, referer=referer, user_agent=agent)
     log.flush()
     os.close(written)
@@ -101,7 +101,7 @@ def test_rotation_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_pipe_that_nobody_reads_costs_lines_and_not_time() -> None:
     read, written = os.pipe()
-    log = AccessLog("stderr", "combined", stderr=written)
+    log = AccessLog("stderr", "combined", output=written)
     for _ in range(30_000):
         write(log, target=b"/" + b"x" * 100)
     log.flush()
@@ -140,3 +140,12 @@ def test_a_path_that_cannot_be_opened_is_said_and_tried_again(tmp_path: Path) ->
     write(log)
     log.close()
     assert (log.problem, log.written) == ("", 1)
+
+
+def test_a_fifo_that_nobody_reads_does_not_hold_up_a_start(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    log = AccessLog(str(tmp_path / "fifo"), "combined")
+    assert "nobody reads it" in log.problem
+    write(log)
+    log.close()
+    assert log.dropped == 1

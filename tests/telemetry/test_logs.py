@@ -1,5 +1,6 @@
 """Captured output: the last lines per backend, bounded, and followers of a selection."""
 
+import json
 import os
 
 from balancer.telemetry.console import Console
@@ -53,12 +54,24 @@ async def test_followers_get_their_selection_with_the_past_first() -> None:
     await following.aclose()  # type: ignore[attr-defined]
 
 
-def test_the_console_shows_them_with_their_name() -> None:
+def shown(format: str) -> list[str]:  # noqa: A002
     read, written = os.pipe()
     console = Console(written)
-    logs = Logs(console)
+    logs = Logs(console, format=format)
     logs.line("web", "web-3", 1, "stdout", "hello \x1b[31mred\x1b[0m\x07")
+    logs.line("", "proxy-0", 4711, "stderr", "Traceback")
+    logs.line("", "proxy-0", 4711, "stdout", '192.0.2.1 - - "GET / HTTP/1.1" 200 2')
     console.close(10)
-    assert os.read(read, 1000) == b"web-3 | hello red\\x07\n"
-    os.close(read)
     os.close(written)
+    assert [line.backend for line in logs.last(5)] == ["web-3", "proxy-0"]
+    with open(read) as pipe:
+        return pipe.read().splitlines()
+
+
+def test_the_console_shows_them_with_their_name_and_the_access_log_as_it_is() -> None:
+    access = '192.0.2.1 - - "GET / HTTP/1.1" 200 2'
+    assert shown("text") == ["web-3 | hello red\\x07", "proxy-0 | Traceback", access]
+    first, second, third = shown("json")
+    assert json.loads(first)["line"] == "hello \x1b[31mred\x1b[0m\x07"
+    assert json.loads(second)["backend"] == "proxy-0"
+    assert third == access

@@ -1,0 +1,90 @@
+"""The whole, as a user meets it: one command that serves, and the verbs beside it."""
+
+import json
+import re
+import signal
+import sys
+
+import trio
+
+from tests.support.apps import LISTEN, pool
+from tests.support.running import environment, running
+
+
+async def test_a_start_says_where_everything_is() -> None:
+    async with running(LISTEN + pool("web", 2)) as balancer:
+        await balancer.line("balancer status --config cluster.toml")
+        assert f"listening  {balancer.url}" in balancer.text
+        assert re.search(r"pool  web  2 × .*\(weighted-round-robin\)", balancer.text)
+        assert f"admin  {balancer.admin_url}" in balancer.text
+        assert (await balancer.get("/")).status_code == 200
+        assert "\x1b" not in balancer.text
+
+
+async def test_the_verbs_beside_it() -> None:
+    async with running(LISTEN + pool("web", 2)) as balancer:
+        for _ in range(6):
+            await balancer.get("/")
+        status = await balancer.command("status")
+        assert (status.returncode, status.stderr) == (0, "")
+        rows = [line.split() for line in status.stdout.splitlines() if line.startswith("web-")]
+        assert [row[:3] for row in rows] == [["web-0", "ready", "1"], ["web-1", "ready", "1"]]
+        assert sum(int(row[8]) for row in rows) == 6
+        backends = json.loads((await balancer.command("status", "--json")).stdout)["pools"][0]["backends"]
+        assert [str(b["pid"]) for b in backends] == [row[3] for row in rows]
+        events = (await balancer.command("events")).stdout
+        assert "web-1 (generation 1) ready" in events
+        second = await balancer.command("run")
+        assert (second.returncode, len(second.stderr.splitlines())) == (1, 1)
+        assert "already running" in second.stderr
+        assert (await balancer.get("/")).status_code == 200
+        stop = await balancer.command("stop")
+        assert (stop.returncode, stop.stdout) == (0, "stopped\n")
+        assert await balancer.wait(1) == 0
+        assert (await balancer.command("status")).returncode == 1
+
+
+async def test_everything_on_the_console_is_json_when_that_is_asked_for() -> None:
+    text = LISTEN + pool("web", 1) + '\n[log]\nformat = "json"\naccess = "stderr"\naccess_format = "json"\n'
+    async with running(text) as balancer:
+        await balancer.get("/hello?a=1")
+        await balancer.line("/hello?a=1")
+        balancer.signal(signal.SIGTERM)
+        await balancer.wait()
+    lines = [json.loads(line) for line in balancer.lines]
+    assert any(line.get("event") == "serving" for line in lines)
+    (access,) = [line for line in lines if line.get("target") == "/hello?a=1"]
+    assert (access["status"], access["pool"], access["backend"]) == (200, "web", "web-0")
+
+
+async def test_the_metrics_of_a_running_balancer() -> None:
+    async with running(LISTEN + pool("web", 1)) as balancer:
+        for path in ("/", "/", "/nothing"):
+            await balancer.get(path)
+        metrics = await balancer.metrics()
+        assert 'balancer_requests_total{backend="web-0",code="200",method="GET",pool="web"} 3.0' in metrics or (
+            'balancer_requests_total{backend="web-0",code="200",method="GET",pool="web"} 2.0' in metrics
+        )
+        for name in ("supervisor", "proxy-0"):
+            assert re.search(rf'balancer_process_resident_memory_bytes{{process="{name}"}} [1-9]', metrics)
+        memory = re.search(r'balancer_backend_memory_bytes{backend="web-0",pool="web"} ([0-9.e+]+)', metrics)
+        assert memory is not None
+        assert float(memory[1]) > 1e6
+
+
+async def test_a_terminal_gets_colours_and_an_interrupt_stops() -> None:
+    """Through script(1)'s kind of terminal: what a person sees."""
+    program = (
+        "import os, pty, sys; status = pty.spawn([sys.executable, '-m', 'balancer', *sys.argv[1:]]); "
+        "sys.exit(os.waitstatus_to_exitcode(status))"
+    )
+    async with running(LISTEN + pool("web", 1)) as balancer:
+        done = await trio.run_process(
+            [sys.executable, "-c", program, "logs", "--config", str(balancer.config)],
+            capture_stdout=True,
+            stdin=b"",
+            env={**environment(balancer.mark), "TERM": "xterm", "NO_COLOR": ""},
+        )
+        assert done.stdout.count(b"\x1b[") >= 0
+        balancer.signal(signal.SIGINT)
+        assert await balancer.wait() == 0
