@@ -27,6 +27,7 @@ class Backend:
     weight: int
     backup: bool
     since: float  # CLOCK_MONOTONIC seconds when it started
+    is_spawned: bool = True  # false: it runs elsewhere
     phase: Phase = Phase.STOPPED
     health: Health = Health.UNKNOWN
     intent: Intent = Intent.SERVE
@@ -35,6 +36,11 @@ class Backend:
     def takes_requests(self) -> bool:
         """Whether proxies may choose it for a new request."""
         return lifecycle.takes_requests(self.phase, self.health, self.intent)
+
+    @property
+    def would_take_requests(self) -> bool:
+        """Whether it is out of rotation for nothing but its ejection."""
+        return self.health is Health.EJECTED and lifecycle.takes_requests(self.phase, Health.HEALTHY, self.intent)
 
     @property
     def address(self) -> str:

@@ -40,7 +40,11 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(_POOL, _RESPAWN, "command cwd env user host ports handover mode"),
     **_rows(_POOL, _COUNT, "backends"),
     **_rows(_POOL, _LIVE, "weight backup policy hash_on sticky_cookie connect_timeout response_timeout retries"),
-    **_rows(_POOL, _LIVE, "concurrency queue queue_timeout keep_alive keep_alive_timeout slow_start pass_host"),
+    **_rows(
+        _POOL,
+        _LIVE,
+        "retry_budget sticky_attributes sticky_key_file concurrency queue queue_timeout keep_alive keep_alive_timeout slow_start pass_host",
+    ),
     **_rows(_GROUP, _RESPAWN, "command cwd env user"),
     **_rows(_GROUP, _COUNT, "backends"),
     # Nothing of ours runs behind an address.
@@ -48,7 +52,7 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(f"{_GROUP}.tls", _LIVE, "verify ca server_name cert key"),
     **_rows(f"{_POOL}.ready", _LIVE, "when timeout"),
     **_rows(f"{_POOL}.health", _LIVE, "path status body interval timeout rise fall heartbeat"),
-    **_rows(f"{_POOL}.eject", _LIVE, "failures time max"),
+    **_rows(f"{_POOL}.eject", _LIVE, "failures time max success_margin panic"),
     **_rows(f"{_POOL}.restart", _LIVE, "delay max_delay healthy_after max_crashes"),
     **_rows(f"{_POOL}.restart", _LIVE, "max_memory max_requests max_age watch"),
     **_rows(f"{_POOL}.stop", _LIVE, "drain_timeout signal message timeout"),

@@ -99,6 +99,11 @@ class Eject(Section):
     )
     time: PositiveDuration = key("10s", "out of rotation for this long, longer each time")
     max: Share = key("50%", "never more than this share of a pool")
+    success_margin: Share = key(
+        "0%",
+        "above 0: a backend goes too when, over 10 s, its share of successes is lower than the others' by more than this",
+    )
+    panic: Share = key("50%", "when fewer than this share of a pool take requests, ejected ones are used all the same")
 
 
 class Restart(Section):
@@ -178,8 +183,15 @@ class Pool(Section):
     hash_on: HashKey = key("client-ip", 'for policy "hash": client-ip, uri, header:NAME or cookie:NAME')
     sticky_cookie: OptionalToken = key("", "a name: each client stays with its backend while that one takes requests")
     connect_timeout: PositiveDuration = key("3s", "for a TCP connection; local ones take less than 1ms")
+    sticky_attributes: str = key(
+        "Path=/; HttpOnly; SameSite=Lax", "of that cookie; Secure, Max-Age=… and Domain=… go here too"
+    )
+    sticky_key_file: LocalPath = key(
+        "", "a file with the secret that signs the cookie; left out: a new secret at each start of the balancer"
+    )
     response_timeout: PositiveDuration = key("60s", "until the response head; then 504, not retried")
     retries: int = key(2, "further attempts on other backends", least=0, most=100)
+    retry_budget: Share = key("20%", "retries may be this share of the requests, and always 10 a second")
     concurrency: int = key(
         0, "requests in flight per backend over all proxy processes; 0: no limit", least=0, most=100_000
     )

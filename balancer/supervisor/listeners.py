@@ -50,7 +50,9 @@ class ListenerSockets:
         """Listen again for a slot that gave up. Raises CannotBind."""
         for name, sockets in self._sockets.items():
             if len(sockets) > 1 and sockets[proxy].fileno() < 0:
-                other = next(sock for sock in sockets if sock.fileno() >= 0)
+                other = next((sock for sock in sockets if sock.fileno() >= 0), None)
+                if other is None:
+                    raise CannotBind(f"listen.{name}: nothing is left to listen beside")
                 try:
                     sockets[proxy] = _tcp(other.family, other.getsockname(), self._listen[name].backlog)
                 except OSError as error:

@@ -44,6 +44,7 @@ def _backend(slot: Slot, usage: Usage) -> BackendReading:
         weight=backend.weight if backend else slot.care.weight,
         probes=slot.probes,
         restarts=slot.restarts,
+        ejections=slot.ejections,
         messages=slot.messages,
         memory_bytes=resources.memory_bytes if resources else None,
         cpu_seconds=slot.cpu.value if not slot.launch.address else None,

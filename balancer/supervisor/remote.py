@@ -41,6 +41,7 @@ class RemoteLife:
             weight=care.weight,
             backup=care.backup,
             since=now(),
+            is_spawned=False,
         )
         self.process: spawn.Process | None = None
         self.failure = ""

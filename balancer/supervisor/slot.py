@@ -71,6 +71,7 @@ class Slot:
         self.history = RestartHistory()
         self.failed_starts = 0  # in a row
         self.boot_seconds = 0.0  # how long the last start took that came about
+        self.ejections: int = before.ejections if before else 0
         self.restarts: dict[str, int] = before.restarts if before else {}
         self.probes: dict[str, Durations] = before.probes if before else {}
         self.messages: dict[str, int] = before.messages if before else {"received": 0, "sent": 0}

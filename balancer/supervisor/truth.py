@@ -3,7 +3,12 @@
 Everything here is plain: whoever changes something says `touch`, and who publishes or waits hears of it.
 """
 
+import secrets
+from hashlib import sha256
+from pathlib import Path
+
 from balancer.pool.backend import Backend, BackendId
+from balancer.pool.ejection import needs_all
 from balancer.pool.lifecycle import Health, Intent, Phase
 from balancer.pool.snapshot import (
     BackendPicture,
@@ -32,6 +37,7 @@ class Truth:
         self.number = 0  # of the last snapshot that was made
         self.is_dirty = True
         self.changes = Changes()
+        self._secret = secrets.token_hex(32)
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -92,6 +98,8 @@ class Truth:
             (b for b in self.backends.values() if b.pool == name and b.phase is Phase.RUNNING),
             key=lambda b: (order.get(b.id.name, -1), b.id.generation),
         )
+        taking = sum(b.takes_requests for b in shown)
+        everybody = needs_all(len(shown), taking, pool.eject.panic)
         waits = self._waits(name)
         soon = [wait for wait in waits if wait <= pool.queue_timeout]
         return PoolPicture(
@@ -100,6 +108,10 @@ class Truth:
             policy=pool.policy,
             hash_on=pool.hash_on,
             sticky_cookie=pool.sticky_cookie,
+            sticky_key=self._sticky_key(pool),
+            sticky_attributes=pool.sticky_attributes,
+            retry_budget=pool.retry_budget,
+            eject_failures=pool.eject.failures,
             connect_timeout=pool.connect_timeout,
             response_timeout=pool.response_timeout,
             retries=pool.retries,
@@ -121,14 +133,25 @@ class Truth:
                     row=b.row,
                     weight=b.weight,
                     backup=b.backup,
-                    takes_requests=b.takes_requests,
+                    takes_requests=b.takes_requests or (everybody and b.would_take_requests),
                     draining=b.intent is Intent.DRAIN,
-                    since=b.since,
+                    since=b.since if b.is_spawned else 0.0,
                     group=b.group,
                 )
                 for b in shown
             ),
         )
+
+    def _sticky_key(self, pool: Pool) -> str:
+        """Hexadecimal; of the file if there is one, so that cookies outlive the balancer, else this supervisor's own."""
+        if not pool.sticky_cookie:
+            return ""
+        if not pool.sticky_key_file:
+            return self._secret
+        try:
+            return sha256(Path(pool.sticky_key_file).read_bytes()).hexdigest()
+        except OSError:
+            return self._secret  # it was readable when the file was checked; sessions are moved, not lost
 
     def _waits(self, pool: str) -> list[float]:
         """Seconds until backends of this pool may take requests, of those that are to be expected."""

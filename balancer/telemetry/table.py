@@ -253,6 +253,11 @@ def histogram_of(row: list[int], histogram: int) -> tuple[list[int], float]:
     return counts, row[histogram + _HISTOGRAM - 1] / 1e6
 
 
+def requests_total(row: list[int]) -> int:
+    """Requests of all methods and codes in a summed backend or pool row."""
+    return sum(row[REQUESTS : REQUESTS + _REQUESTS])
+
+
 def requests_of(row: list[int]) -> list[tuple[str, str, int]]:
     """(method, code, count) for each cell of a summed backend or pool row that is not zero."""
     codes = len(CODE_LABELS)

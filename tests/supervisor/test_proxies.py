@@ -33,7 +33,7 @@ class Stage:
             self.sockets,
             events=g.events,
             sink=g,
-            suspect=lambda _: None,
+            observed=lambda *_: None,
             log=lambda level, event, fields: self.said.append(event),
             bug=g._bug,
             module="tests.supervisor.fake_proxy",
