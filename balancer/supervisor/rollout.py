@@ -4,7 +4,7 @@ Whatever goes wrong before a swap stops the *new* ones and ends the rollout; eve
 swapped by then is swapped back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from balancer.errors import BalancerError
@@ -37,13 +37,16 @@ class PoolPlan(NamedTuple):
     removed: tuple[int, ...]
 
 
-def plan(present: int, wanted: int, surge: int) -> PoolPlan:
-    """From `present` slots to `wanted` ones, `surge` (at least 1) replaced at a time. Pure."""
-    kept = min(present, wanted)
+def plan(present: Collection[int], wanted: int, surge: int) -> PoolPlan:
+    """From the slots `present` to those below `wanted`, `surge` (at least 1) replaced at a time. Pure.
+
+    A reload that another one took over from may have left gaps among those present.
+    """
+    kept = sorted(index for index in present if index < wanted)
     return PoolPlan(
-        added=tuple(range(present, wanted)),
-        steps=tuple(tuple(range(first, min(first + surge, kept))) for first in range(0, kept, surge)),
-        removed=tuple(range(wanted, present)),
+        added=tuple(index for index in range(wanted) if index not in present),
+        steps=tuple(tuple(kept[first : first + surge]) for first in range(0, len(kept), surge)),
+        removed=tuple(sorted(index for index in present if index >= wanted)),
     )
 
 
@@ -64,7 +67,7 @@ class Rollout:
         Cancelled, it stops what it has started and not yet swapped, and leaves the rest as it is.
         """
         slots = {slot.index: slot for slot in self.fleet.around.truth.slots.get(self.pool, ()) if slot.wanted}
-        steps = plan(len(slots), len(wanted), surge)
+        steps = plan(slots, len(wanted), surge)
         try:
             await self._add([wanted[index] for index in steps.added])
             for step in steps.steps:
@@ -74,6 +77,8 @@ class Rollout:
             raise
         for index in steps.removed:
             self.say("removing", f"{slots[index].name}: no longer wanted", backend=slots[index].name)
+            self.fleet.begin_removing(slots[index], self.reason)
+        for index in steps.removed:
             await self.fleet.remove(slots[index], self.reason)
 
     async def _add(self, wanted: Sequence[WantedSlot]) -> None:
