@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -202,9 +203,10 @@ class Supervisor:
         if settings.admin.token_file:
             token = (await trio.Path(settings.admin.token_file).read_text()).strip()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: serve(operations, listeners=[self.control.listener], local=True))
+            said = partial(serve, operations, on_crash=lambda bug: self.log.error("admin API", exc_info=bug))
+            nursery.start_soon(partial(said, listeners=[self.control.listener], local=True))
             if self.admin and address is not None:
-                nursery.start_soon(lambda: serve(operations, listeners=self.admin, token=token, address=address.host))
+                nursery.start_soon(partial(said, listeners=self.admin, token=token, address=address.host))
 
     async def _announce(self, on_started: Callable[[], None] | None) -> None:
         tell_service_manager(STATUS="starting")

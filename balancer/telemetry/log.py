@@ -82,7 +82,11 @@ def _text(_: Any, __: str, entry: MutableMapping[str, Any], coloured: bool) -> s
     """structlog's last processor for people: `2026-11-20 09:00:00.123 info    web-3 ready generation=7`, a traceback below."""
     now = entry.pop("time")
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03}"
-    level, event, exception = entry.pop("level"), str(entry.pop("event", "")), entry.pop("exception", "")
+    level, event, exception = (
+        entry.pop("level"),
+        str(entry.pop("event", "")),
+        entry.pop("exception", "") or entry.pop("traceback", ""),
+    )
     fields = " ".join(f"{name}={_value(value)}" for name, value in entry.items() if value not in ("", None))
     if coloured:
         line = f"{DIM}{clock}{RESET} {LEVELS[level]}{level:<7}{RESET} {BOLD}{printable(event)}{RESET}"

@@ -34,14 +34,15 @@ def test_text() -> None:
         log.info("web-3 ready", generation=7, reason="a b", empty="", pid=None, quoted='"')
         log.set("warning", "text")
         log.info("no longer")
-        log.write("strange", "from a proxy", {})
+        log.write("strange", "from a proxy", {"traceback": "Traceback\n  line 1"})
         fail(log)
 
-    first, second, third, *traceback = lines(use)
+    first, second, below, beneath, third, *traceback = lines(use)
     assert re.fullmatch(
         r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} info    web-3 ready generation=7 reason="a b" quoted="\\""', first
     )
     assert second.endswith("error   from a proxy")
+    assert (below, beneath) == ("    Traceback", "      line 1")
     assert third.endswith("error   unexpected where=sweep")
     assert traceback[0] == "    Traceback (most recent call last):"
     assert traceback[-1] == "    RuntimeError: a\\x1b[2Jb"
