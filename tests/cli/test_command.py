@@ -86,7 +86,7 @@ def test_init_never_overwrites_and_what_it_writes_is_good(cli: Cli, tmp_path: Pa
 def test_every_key_is_explained(cli: Cli, tmp_path: Path) -> None:
     result = cli("check", "--explain", "--config", tmp_path / "none.toml")
     assert result.code == 0
-    assert "[pool.NAME.health]" in result.out
+    assert "[pool.web.health]" in result.out
     assert 'interval = "2s"' in result.out
 
 
