@@ -23,8 +23,8 @@ from balancer.telemetry.readings import Growing
 from balancer.telemetry.table import TICK, Table
 
 LARGEST_SNAPSHOT: Final = 64 * 1024 * 1024
-SOUND_AFTER: Final = 10.0  # seconds: a proxy that lived so long was sound; its successor starts at once
-LONGEST_PAUSE: Final = 5.0
+SOUND_AFTER: Final = 2.0  # seconds: a proxy that lived so long was sound; its successor starts at once
+LONGEST_PAUSE: Final = 3.0
 MANY: Final = 5  # deaths in a row until it is said loudly
 GRACE: Final = 2.0  # seconds beyond `proxy.shutdown_timeout` for a proxy that stops
 LOOK_INTERVAL: Final = 2.0  # seconds between two looks at whether the proxies' loops turn
