@@ -44,7 +44,7 @@ class Guard:
             return None
         if not self.token:
             return Refusal(403, "no token is configured: use the control socket, or set admin.token_file")
-        return Refusal(401, "this needs the token: Authorization: Bearer …")
+        return Refusal(401, "this needs the token: Authorization: Bearer TOKEN")
 
     def _is_authorized(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")

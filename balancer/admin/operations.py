@@ -40,6 +40,7 @@ class Operations(Protocol):
     def reload(self) -> AsyncIterator[dict[str, Any]]:
         """Read the file again and replace every backend.
 
+        The reload goes on when the iterator is closed: whoever watched it may leave. Raises OperationFailed.
         Yields progress: {"event": "…", …, "text": "a line for people"} and last {"event": "done", "ok": bool, "text": …}.
         """
         ...
@@ -47,6 +48,7 @@ class Operations(Protocol):
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """The last lines of backends' output ("" selects all), then new ones as they come when `follow`.
 
+        Raises NotFound at once, not with the first line.
         Yields {"time": unix seconds, "pool", "backend", "generation", "stream": "stdout"|"stderr", "line"}.
         """
         ...

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from balancer.admin.operations import NotFound
 from balancer.pool.backend import BackendId
 from balancer.supervisor.readings import take_reading
 from balancer.supervisor.resources import Usage
@@ -41,13 +42,22 @@ class SupervisorOperations:
         async for progress in self._supervisor.reloads.begin().progress():
             yield progress
 
-    async def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
-        """Lines of backends' output."""
+    def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        """Lines of backends' output; of one that is gone, too, while some are kept. Raises NotFound at once."""
+        logs = self._supervisor.logs
+        slots = self._supervisor.truth.all_slots()
+        is_known = any(pool in ("", slot.pool) and backend in ("", slot.name) for slot in slots)
+        if not is_known and not logs.last(1, pool, backend):
+            raise NotFound(f"there is no backend {backend!r}" if backend else f"there is no pool {pool!r}")
+        return self._logs(pool, backend, last, follow)
+
+    async def _logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        logs = self._supervisor.logs
         if not follow:
-            for line in self._supervisor.logs.last(last, pool, backend):
+            for line in logs.last(last, pool, backend):
                 yield line.to_json()
             return
-        async for line in self._supervisor.logs.follow(last, pool, backend):
+        async for line in logs.follow(last, pool, backend):
             yield line.to_json()
 
     async def events(self, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:

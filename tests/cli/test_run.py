@@ -34,6 +34,8 @@ async def test_the_verbs_beside_it() -> None:
         assert [str(b["pid"]) for b in backends] == [row[3] for row in rows]
         events = (await balancer.command("events")).stdout
         assert "web-1 (generation 1) ready" in events
+        gone = await balancer.command("logs", "wep")
+        assert (gone.returncode, gone.stderr) == (1, "there is no pool 'wep'\n")
         second = await balancer.command("run")
         assert (second.returncode, len(second.stderr.splitlines())) == (1, 1)
         assert "already running" in second.stderr
