@@ -225,6 +225,11 @@ class Wire:
         except OSError:
             pass  # it is broken already
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the next wait will raise the fault of an interruption."""
+        return self._fault is not None
+
     def clear_fault(self) -> None:
         """Allow waits again after an interruption."""
         self._fault = None

@@ -3,8 +3,11 @@
 import socket
 from typing import TYPE_CHECKING
 
+import trio
+
 from balancer.pool.latency import Latency
 from balancer.pool.snapshot import BackendPicture
+from balancer.proxy.blame import Exit
 from balancer.telemetry.table import IN_FLIGHT, Table
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ class Backend:
         "backup",
         "base",
         "draining",
+        "exit",
+        "exited",
         "failures",
         "family",
         "generation",
@@ -68,6 +73,8 @@ class Backend:
         self.in_flight = 0
         self.latency = Latency()
         self.failures = 0  # in a row
+        self.exit: Exit | None = None
+        self.exited = trio.Event()
         self.refusals = 0  # connections refused in a row
         self.suspect_until = 0.0
         self.told_drained = False

@@ -10,12 +10,13 @@ from typing import Final
 import trio
 
 from balancer.errors import Fault, Moment, Reason, Side
-from balancer.http1.chunked import ChunkedReader, FramingError, chunk
+from balancer.http1.chunked import ChunkedReader
 from balancer.http1.framing import CHUNKED
 from balancer.http1.headers import downstream_fields
 from balancer.http1.heads import RequestHead, parse_request
 from balancer.http1.replies import closes, prefers_json, reply, status_of
 from balancer.http1.responses import ResponseHead
+from balancer.net.linger import linger
 from balancer.net.wire import Wire
 from balancer.proxy import relay
 from balancer.proxy.compose import compose_request, id_names, own_request_id, response_start
@@ -23,11 +24,8 @@ from balancer.proxy.exchange import NO_POOL_ROW, Exchange
 from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 from balancer.proxy.tunnel import Tunnel
-from balancer.proxy.upload import Upload
+from balancer.proxy.upload import Upload, take_body
 from balancer.proxy.upstream import Upstream
-
-LINGER: Final = 2.0  # seconds that a client which still sends gets to read our last answer before the reset that a close would cause
-LINGER_BYTES: Final = 4 * 1024 * 1024
 
 _NOTHING: Final = RequestHead(b"-", b"-", 1, b"", 0, b"", [])  # stands for a request that could not be read
 
@@ -81,7 +79,7 @@ class Client:
                 if head is None or not await self._serve(head):
                     break
             if self._lingers:
-                await self._linger()
+                await linger(self.wire)
         except Fault:
             pass  # the client is gone, at a moment when nothing was owed to it
         except Exception as error:
@@ -135,7 +133,7 @@ class Client:
             if not length:
                 self._buffer = self._buffer[head.size :]
                 return await self._exchange(x)
-            reader = self._take_body(x)
+            reader, self._buffer = take_body(x, self._buffer[head.size :], self._service.view.picture.max_body_size)
             if x.received == length or (reader is not None and reader.done):
                 return await self._exchange(x)
             async with trio.open_nursery() as nursery:
@@ -147,33 +145,6 @@ class Client:
             return await self._refuse(x, None, fault)
         finally:
             self.exchange = None
-
-    def _take_body(self, x: Exchange) -> ChunkedReader | None:
-        """Take what is at hand of the body. Raises Fault if it is malformed or too large."""
-        length = x.head.length
-        limit = self._service.view.picture.max_body_size
-        if limit and length > limit:
-            raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
-        at_hand = self._buffer[x.head.size :]
-        if length != CHUNKED:
-            x.body = at_hand[:length]
-            x.received = len(x.body)
-            self._buffer = at_hand[length:]
-            return None
-        reader = ChunkedReader()
-        try:
-            payload = b"".join(reader.feed(at_hand))
-        except FramingError as error:
-            raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
-        x.received = len(payload)
-        if limit and x.received > limit:
-            raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
-        x.body = chunk(payload)
-        self._buffer = b""
-        if reader.done:
-            x.body += b"0\r\n%s\r\n" % reader.trailers
-            self._buffer = reader.rest
-        return reader
 
     def _expect_upload(self, x: Exchange, nursery: trio.Nursery, reader: ChunkedReader | None) -> None:
         view = self._service.view
@@ -207,6 +178,8 @@ class Client:
             x.fault = None  # of earlier attempts
             x.status = response.status
             service.view.judge(backend, response.status)
+            if service.view.blame.counts:
+                service.view.blame.acquit(x.fingerprint)
             if response.status == 101:
                 await self._tunnel(x, response, upstream)
                 return False
@@ -343,24 +316,6 @@ class Client:
         if fault.side is Side.CLIENT:
             x.status = status_of(fault)
         self.wire.reset_on_close()
-
-    async def _linger(self) -> None:
-        """Let a client that is still sending read our answer: a close with unread bytes is a reset, and that may overtake the answer."""
-        wire = self.wire
-        wire.watcher = None
-        wire.shutdown_write()
-        wire.late = Reason.CLIENT_GONE
-        wire.read_deadline = monotonic() + LINGER
-        wire.clear_fault()
-        left = LINGER_BYTES
-        try:
-            while left > 0:
-                data = await wire.receive(65536)
-                if not data:
-                    return
-                left -= len(data)
-        except Fault:
-            pass
 
     def _pool_row(self, pool: Pool | None) -> int:
         view = self._service.view

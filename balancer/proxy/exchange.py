@@ -41,6 +41,7 @@ class Exchange:
         "received",
         "request_id",
         "sent",
+        "sent_at",
         "slot",
         "started",
         "status",
@@ -65,11 +66,17 @@ class Exchange:
         self.request_id = b""
         self.upstream_head = b""
         self.backend: Backend | None = None
+        self.sent_at = 0.0  # the attempt in progress
         # to the client
         self.status = 0
         self.received = 0  # body bytes from the client
         self.sent = 0  # body bytes to the client
         self.fault: Fault | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What kind of request this is: "METHOD /path"."""
+        return self.head.method + b" " + self.head.target.partition(b"?")[0]
 
     def count(self, cells: "memoryview[int]", pool_row: int) -> float:
         """Count it where it belongs: on its backend, or on the pool (`pool_row`) when no backend answered. Gives its seconds."""

@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
 
+import trio
+
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.replies import IDEMPOTENT, may_retry
 from balancer.http1.responses import ResponseHead, parse_response
 from balancer.net.poller import Poller
 from balancer.net.wire import Wire
 from balancer.proxy.backend import Backend
+from balancer.proxy.blame import Exit
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.pool import Pool
 from balancer.proxy.upstream import Upstream, connect, take_idle
@@ -31,6 +34,12 @@ from balancer.telemetry.table import (
 MAX_RESPONSE_HEAD: Final = 64 * 1024  # HAProxy's and Envoy's default is of this order; nginx's is 4 to 8 KiB
 MAX_RESPONSE_FIELDS: Final = 256
 MAX_INTERIM: Final = 32  # 1xx responses before the final one
+VERDICT: Final = (
+    0.05  # seconds to learn whether a backend that broke off has ended; the supervisor knows within 1 or 2 ms
+)
+_ENDS: Final = frozenset((Reason.RESET, Reason.BAD_RESPONSE))
+_STALE: Final = "stale"
+_AGAIN: Final = "again"
 STALE_TRIES: Final = 3  # kept connections that turn out closed, before a new one is made for certain
 
 Interim = Callable[[ResponseHead], Awaitable[None]]
@@ -79,27 +88,50 @@ class Forwarder:
                 client.watcher = None
                 if isinstance(error, Fault) and error.side is Side.CLIENT:
                     raise  # counted on this backend first, and released then
-                self._view.release(backend)
-                x.backend = None
-                if not isinstance(error, Fault):
+                verdict = None
+                try:
+                    if isinstance(error, Fault):
+                        x.fault = error
+                        verdict = await self._verdict(x, backend, upstream, error)
+                finally:
+                    self._view.release(backend)
+                    x.backend = None
+                if verdict is None or x.fault is None:
                     raise
-                x.fault = fault = error
-                if fault.side is Side.BALANCER:
-                    raise
-                is_stale = upstream is not None and upstream.is_reused and fault.reason is Reason.RESET
-                if not is_stale:
-                    self._view.observe(backend, fault)
-                replayable = x.upload is None or not x.upload.has_begun
-                if not replayable or not may_retry(fault, x.head.method, backend_exited=False):
-                    raise
-                if is_stale and stale_left:
+                if verdict is _STALE and stale_left:
                     stale_left -= 1
                 elif attempts_left and pool.budget.withdraw(monotonic()):
                     attempts_left -= 1
                     tried.append(backend)
                 else:
                     raise
-                self._cells[pool.base + RETRIES + REASON_OFFSET[fault.reason]] += 1
+                self._cells[pool.base + RETRIES + REASON_OFFSET[x.fault.reason]] += 1
+
+    async def _verdict(self, x: Exchange, backend: Backend, upstream: Upstream | None, fault: Fault) -> str | None:
+        """After a fault on a backend: whether to try again, on a kept connection's account or on that of `retries`; None: no."""
+        if fault.side is not Side.BACKEND:
+            return None
+        end = None
+        if fault.moment is Moment.AFTER_SEND and fault.reason in _ENDS:
+            end = await self._exit_of(backend)
+        is_stale = end is None and upstream is not None and upstream.is_reused and fault.reason is Reason.RESET
+        if not is_stale:
+            self._view.observe(backend, fault)
+        ended_before = end is not None and end.at < x.sent_at
+        is_replayable = x.upload is None or not x.upload.has_begun
+        if not is_replayable or not may_retry(fault, x.head.method, ended_before):
+            return None
+        if end is not None and end.is_own_doing and not ended_before:
+            is_suspect = not self._view.blame.may_try_again(x.fingerprint, end.casualties)
+            return None if is_suspect else _AGAIN
+        return _STALE if is_stale else _AGAIN
+
+    async def _exit_of(self, backend: Backend) -> Exit | None:
+        """How the process ended, if it did: a connection that breaks off is often the first sign of it."""
+        if backend.exit is None and backend.is_spawned:
+            with trio.move_on_after(VERDICT):
+                await backend.exited.wait()
+        return backend.exit
 
     async def _connect(self, backend: Backend, client: Wire) -> Upstream:
         if client.is_gone():
@@ -118,6 +150,7 @@ class Forwarder:
         client.watcher = wire
         if client.left and client.is_gone():
             raise Fault(Side.CLIENT, Reason.CLIENT_GONE)
+        x.sent_at = monotonic()
         try:
             sent = wire.send_now(message)
         except Fault as fault:
@@ -126,7 +159,7 @@ class Forwarder:
         if sent < len(message):
             wire.write_timeout = picture.response_timeout
             await wire.send_rest(message, sent)
-        sent_at = monotonic()
+        sent_at = x.sent_at
         wire.read_deadline = sent_at + picture.response_timeout
         wire.late = Reason.RESPONSE_TIMEOUT
         if x.upload is not None:

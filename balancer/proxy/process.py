@@ -6,6 +6,7 @@ import resource
 import socket
 import sys
 from time import monotonic
+from typing import Any
 
 import trio
 
@@ -13,6 +14,7 @@ from balancer.channel.lines import Channel
 from balancer.errors import ChannelClosed, Fault, Reason, Side
 from balancer.net.poller import Poller
 from balancer.pool.snapshot import Snapshot
+from balancer.proxy.exchange import Exchange
 from balancer.proxy.listener import Listener
 from balancer.proxy.queue import Grants
 from balancer.proxy.service import Service
@@ -87,6 +89,8 @@ class Proxy:
                     self._stop(self.view.picture.shutdown_timeout if is_serving else 0)
                 elif kind == "stop_now":
                     self._stop(_LAST_SECOND if is_serving else 0)
+                elif kind == "exited":
+                    self._hear_exit(message)
                 elif kind == "reopen":
                     if self.service.access is not None:
                         self.service.access.reopen()
@@ -127,23 +131,47 @@ class Proxy:
             if client.waits_since and not client.has_something_to_say():
                 client.wire.interrupt(Fault(Side.CLIENT, Reason.CLIENT_GONE))
 
-    def _report(self, backend: str, generation: int) -> None:
-        """Say which requests still hold up a drain, the oldest first."""
-        now = monotonic()
-        waiting = []
-        for client in self.service.clients:
-            x = client.exchange
-            on = x.backend if x is not None else None
-            if x is None or on is None or (on.name, on.generation) != (backend, generation):
-                continue
-            path = x.head.target.partition(b"?")[0].decode("latin-1")[:200]
-            waiting.append((now - x.started, x.head.method.decode("latin-1"), path))
-        waiting.sort(reverse=True)
-        requests = [{"seconds": round(s, 3), "method": m, "path": p} for s, m, p in waiting[:_REPORTED]]
+    def _hear_exit(self, message: dict[str, Any]) -> None:
+        """A backend's process has ended: say what it took with it, and let those who wonder know."""
+        name, generation = message["backend"], message["generation"]
+        waiting = self._on(name, generation)
+        backend = self.view.find(name, generation)
+        if backend is not None:
+            self.view.exited(backend, message["at"], message["own_doing"], [x.fingerprint for x in waiting])
         self._channel.send(
-            {"type": "draining", "backend": backend, "generation": generation}
-            | {"count": len(waiting), "requests": requests}
+            {"type": "casualties", "backend": name, "generation": generation}
+            | {"count": len(waiting), "requests": _described(waiting)}
         )
+
+    def _on(self, name: str, generation: int) -> list[Exchange]:
+        """Requests in progress on a backend, the oldest first."""
+        found = [c.exchange for c in self.service.clients if c.exchange is not None]
+        on = [
+            x for x in found if x.backend is not None and (x.backend.name, x.backend.generation) == (name, generation)
+        ]
+        return sorted(on, key=lambda x: x.started)
+
+    def _report(self, name: str, generation: int) -> None:
+        """Say which requests still hold up a drain, the oldest first."""
+        waiting = self._on(name, generation)
+        self._channel.send(
+            {"type": "draining", "backend": name, "generation": generation}
+            | {"count": len(waiting), "requests": _described(waiting)}
+        )
+
+
+def _described(exchanges: list[Exchange]) -> list[dict[str, Any]]:
+    """For people: what, since when, under which id; never the query, which may hold secrets."""
+    now = monotonic()
+    return [
+        {
+            "method": x.head.method.decode("latin-1"),
+            "path": x.head.target.partition(b"?")[0].decode("latin-1")[:200],
+            "seconds": round(now - x.started, 3),
+            "request_id": x.request_id.decode("latin-1"),
+        }
+        for x in exchanges[:_REPORTED]
+    ]
 
 
 def _settle_memory() -> None:

@@ -10,8 +10,10 @@ import trio
 
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.chunked import ChunkedReader, FramingError, chunk
+from balancer.http1.framing import CHUNKED
 from balancer.net.splice import Pipes, Transfer
 from balancer.net.wire import Wire
+from balancer.proxy.exchange import Exchange
 from balancer.proxy.upstream import Upstream
 
 SPLICE_FROM: Final = (
@@ -111,3 +113,29 @@ class Upload:
             if message:
                 await wire.send(message)
         self.rest = reader.rest
+
+
+def take_body(x: Exchange, at_hand: bytes, limit: int) -> tuple[ChunkedReader | None, bytes]:
+    """Take what is at hand of a request's body into `x.body`; (the reader of a chunked one, what follows the body).
+
+    limit: bytes, 0 for any. Raises Fault if it is malformed or too large.
+    """
+    length = x.head.length
+    if limit and length > limit:
+        raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
+    if length != CHUNKED:
+        x.body = at_hand[:length]
+        x.received = len(x.body)
+        return None, at_hand[length:]
+    reader = ChunkedReader()
+    try:
+        payload = b"".join(reader.feed(at_hand))
+    except FramingError as error:
+        raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
+    x.received = len(payload)
+    if limit and x.received > limit:
+        raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
+    x.body = chunk(payload)
+    if reader.done:
+        x.body += b"0\r\n%s\r\n" % reader.trailers
+    return reader, reader.rest

@@ -31,7 +31,13 @@ class Upstream:
     def park(self) -> None:
         """Keep it for the next request, if it is still good and there is room; else close it."""
         backend = self.backend
-        if backend.draining or len(backend.idle) >= backend.pool.picture.keep_alive or not self.is_quiet():
+        # A wire that was interrupted after its last wait would give that fault to the next request.
+        if (
+            self.wire.is_interrupted
+            or backend.draining
+            or len(backend.idle) >= backend.pool.picture.keep_alive
+            or not self.is_quiet()
+        ):
             self.close()
             return
         self.idle_since = monotonic()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from balancer.errors import Fault, Reason, Side
 from balancer.pool.snapshot import ListenerPicture, ProxyPicture, Snapshot
 from balancer.proxy.backend import Backend
+from balancer.proxy.blame import Blame, Exit
 from balancer.proxy.pool import Pool
 from balancer.proxy.queue import Grants
 from balancer.proxy.routing import Route, find
@@ -38,6 +39,7 @@ class View:
         self.routes: tuple[Route, ...] = ()
         self.pools: dict[str, Pool] = {}
         self.stopping = False
+        self.blame = Blame()
         self._tell = tell
         self._grants = grants
         self._backends: dict[tuple[str, str, int], Backend] = {}
@@ -115,6 +117,21 @@ class View:
         if not backend.draining:
             self._say(backend, fault.reason.value)
         self._count_failure(backend, "failing")
+
+    def find(self, name: str, generation: int) -> Backend | None:
+        """The backend with this identity, one that is on its way out too."""
+        for backends in (self._backends, self._leaving):
+            for backend in backends.values():
+                if backend.name == name and backend.generation == generation:
+                    return backend
+        return None
+
+    def exited(self, backend: Backend, at: float, is_own_doing: bool, fingerprints: list[bytes]) -> None:
+        """The supervisor saw its process end; fingerprints: of the requests that this proxy had on it."""
+        backend.exit = Exit(at, is_own_doing, len(fingerprints))
+        backend.exited.set()
+        if is_own_doing:
+            self.blame.accuse(set(fingerprints))
 
     def _count_failure(self, backend: Backend, outcome: str) -> None:
         pool = backend.pool
