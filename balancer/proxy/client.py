@@ -172,6 +172,10 @@ class Client:
             response, upstream = await service.forwarder.forward(x, pool, wire, self._send_interim)
         except Fault as fault:
             return await self._refuse(x, pool, fault)
+        except trio.Cancelled:
+            # Time is up: as much as the kernel takes at once is said all the same.
+            await self._refuse(x, pool, Fault(Side.BALANCER, Reason.STOPPING))
+            raise
         backend = upstream.backend
         is_reusable = False
         try:

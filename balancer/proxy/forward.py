@@ -72,8 +72,8 @@ class Forwarder:
             upstream = None
             try:
                 upstream = take_idle(backend) if stale_left else None
-                if upstream is not None and x.head.method not in IDEMPOTENT and not upstream.is_quiet():
-                    # What must not run twice goes on a connection that is known to be open: asked, not assumed.
+                if upstream is not None and not self._may_assume_open(x) and not upstream.is_open():
+                    # What cannot be sent twice goes on a connection that is known to be open: asked, not assumed.
                     upstream.close()
                     upstream = None
                 if upstream is None:
@@ -136,7 +136,7 @@ class Forwarder:
     async def _connect(self, backend: Backend, client: Wire) -> Upstream:
         if client.is_gone():
             raise Fault(Side.CLIENT, Reason.CLIENT_GONE)
-        return await connect(backend, self._poller, backend.pool.picture.connect_timeout)
+        return await connect(backend, self._poller, backend.pool.picture.connect_timeout, client)
 
     async def _attempt(self, x: Exchange, upstream: Upstream, client: Wire, interim: Interim) -> ResponseHead:
         wire = upstream.wire
@@ -224,6 +224,11 @@ class Forwarder:
             if granted is not None and not is_through:
                 self._view.release(granted)
         return granted
+
+    @staticmethod
+    def _may_assume_open(x: Exchange) -> bool:
+        """Whether it does no harm if a kept connection turns out to be closed: the request is sent again on another."""
+        return x.upload is None and x.head.method in IDEMPOTENT
 
     @staticmethod
     def _has_others(pool: Pool, tried: list[Backend]) -> bool:

@@ -45,10 +45,12 @@ class Upstream:
         backend.idle.append(self)
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come since the last response: neither an end nor bytes that nobody asked for. Asks the kernel."""
+        """Whether nothing is known to have come since the last response: neither an end nor bytes that nobody asked for."""
+        return not self.wire.readable or self.is_open()
+
+    def is_open(self) -> bool:
+        """The same, but nothing has come indeed: asks the kernel, whatever the poller has said so far."""
         wire = self.wire
-        if not wire.readable:
-            return True
         try:
             wire.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -90,8 +92,11 @@ def take_idle(backend: Backend) -> Upstream | None:
     return upstream
 
 
-async def connect(backend: Backend, poller: Poller, timeout: float) -> Upstream:
-    """A new connection. Raises Fault (backend, before send) when it is refused, fails or takes more than `timeout` seconds."""
+async def connect(backend: Backend, poller: Poller, timeout: float, client: Wire) -> Upstream:
+    """A new connection. Raises Fault (backend, before send) when it is refused, fails or takes more than `timeout` seconds.
+
+    A client that leaves meanwhile ends the attempt (Fault of the client); the caller clears `client.watcher` after a fault.
+    """
     try:
         sock = socket.socket(backend.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
@@ -106,11 +111,15 @@ async def connect(backend: Backend, poller: Poller, timeout: float) -> Upstream:
     except BaseException:
         sock.close()
         raise
+    # Nothing to read is expected before we have asked. Said before the first wait: what comes all the same, an end above
+    # all, is reported once and must not be forgotten.
+    wire.readable = False
     if code == errno.EINPROGRESS:
         try:
             wire.writable = False
             wire.write_timeout = timeout
             wire.late_write = Reason.CONNECT_TIMEOUT
+            client.watcher = wire
             await wire.wait_writable()
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
@@ -122,7 +131,6 @@ async def connect(backend: Backend, poller: Poller, timeout: float) -> Upstream:
         # Nobody listens there, and the kernel gave this end the very port it was calling (simultaneous open).
         wire.close()
         raise _connect_fault(errno.ECONNREFUSED)
-    wire.readable = False
     wire.late_write = Reason.RESPONSE_TIMEOUT
     wire.write_deadline = inf
     return Upstream(wire, backend)

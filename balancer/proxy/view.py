@@ -76,7 +76,8 @@ class View:
         for key, backend in before.items():
             backend.takes_requests = False
             backend.draining = True
-            self._leaving[key] = backend
+            if not backend.told_drained or backend.in_flight:
+                self._leaving[key] = backend
         closing: list[Upstream] = []
         for backend in [*self._leaving.values(), *self._backends.values()]:
             if backend.draining:

@@ -166,10 +166,14 @@ class Front:
         for _ in range(2):
             await trio.testing.wait_all_tasks_blocked(0.002)
 
-    async def add_pool(self, name: str, origin: Origin) -> None:
-        """One more pool, with one backend."""
+    async def add_origin(self, origin: Origin) -> None:
+        """Start one more backend, which no snapshot knows yet."""
         assert self._nursery is not None
         await self._nursery.start(origin.run)
+
+    async def add_pool(self, name: str, origin: Origin) -> None:
+        """One more pool, with one backend."""
+        await self.add_origin(origin)
         row = len(self.snapshot.pools) + 1
         picture = replace(POOL, name=name, row=row, backends=(backend(7, origin.port, name=f"{name}-0"),))
         await self.apply(pools=(*self.snapshot.pools, picture))

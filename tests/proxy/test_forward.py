@@ -1,0 +1,444 @@
+"""A request finds a backend: reuse, retries, timeouts, the line in front of the pool, and clients that leave."""
+
+import errno
+import itertools
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from balancer.telemetry.table import CONNECTIONS_NEW, CONNECTIONS_REUSED, QUEUE_LENGTH
+from tests.proxy.ends import OK, End, Message, Origin, Torn, raw, requests
+from tests.proxy.harness import GET, Front, backend, front
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+AT_ONCE = 0.1  # seconds: without a sweep
+
+
+async def dead() -> int:
+    """A port that refuses."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+async def test_a_refused_request_goes_elsewhere_whatever_its_method() -> None:
+    origin = Origin()
+    async with front(origin) as proxy:
+        await proxy.apply(backends=(backend(0, await dead(), generation=2), backend(1, origin.port)))
+        for request in (POST, GET, POST, GET):
+            assert (await proxy.ask(request)).status == 200
+        # Refused once, it is not asked again for a while.
+        assert proxy.retries() == 1
+        assert proxy.codes() == {"200": 4}
+        assert {message["outcome"] for message in proxy.heard("observed")} == {"connect_refused"}
+        assert {message["backend"] for message in proxy.heard("observed")} == {"web-0"}
+    assert [request.body for request in origin.requests] == [b"abc", b"", b"abc", b""]
+
+
+async def test_502_when_all_refuse() -> None:
+    async with front(pool={"retries": 2}) as proxy:
+        await proxy.apply(backends=tuple([backend(number, await dead()) for number in range(4)]))
+        answer = await proxy.ask()
+        assert answer.status == 502
+        assert 'details="connect_refused"' in answer.one("proxy-status")
+        assert proxy.retries() == 2
+        assert len(proxy.heard("observed")) == 3
+        assert proxy.errors() == {"connect_refused": 1}
+
+
+async def test_a_kept_connection_that_the_backend_has_closed() -> None:
+    async def once(origin: Origin, end: End) -> None:
+        async for _ in requests(origin, end):
+            await end.send(OK)
+            await close.wait()
+            return
+
+    close = trio.Event()
+    origin = Origin(once)
+    async with front(origin) as proxy, proxy.client() as client:
+        for request in (GET, POST, GET, POST):
+            await client.send(request)
+            assert (await client.response()).status == 200
+            close.set()
+            await origin.until(lambda origin: origin.open == 0)
+            close = trio.Event()
+        assert proxy.retries() == 0
+        assert proxy.cell(0, CONNECTIONS_NEW) == 4
+    assert len(origin.requests) == 4
+
+
+@pytest.mark.parametrize("request_", [GET, POST, POST.replace(b"POST", b"PUT")[:-1]])
+async def test_a_kept_connection_whose_end_nobody_has_reported_yet(request_: bytes) -> None:
+    async def once(origin: Origin, end: End) -> None:
+        async for _ in requests(origin, end):
+            await end.send(OK)
+            await close.wait()
+            return
+
+    close = trio.Event()
+    origin = Origin(once)
+    async with front(origin) as proxy, proxy.client() as client:
+        await proxy.ask()
+        (kept,) = proxy.proxy.view.pools["web"].backends[0].idle
+        # The poller looks away: what it would say comes too late for this request.
+        del proxy.proxy.service.poller.wires[kept.wire.fd]
+        close.set()
+        await origin.until(lambda origin: origin.open == 0)
+        await client.send(request_)
+        await proxy.quiet()
+        if request_.endswith(b"ab"):
+            await client.send(b"c")
+        assert (await client.response()).status == 200
+    assert len(origin.requests) == 2
+
+
+def closing_on(*targets: str) -> Origin:
+    """A backend that resets a kept connection when it reads one of these targets on it for the first time."""
+    closed: set[str] = set()
+
+    async def script(origin: Origin, end: End) -> None:
+        is_kept = False
+        async for request in requests(origin, end):
+            if request.target in targets and is_kept and request.target not in closed:
+                closed.add(request.target)
+                end.reset()
+                return
+            await end.send(OK)
+            is_kept = True
+
+    return Origin(script)
+
+
+async def test_a_kept_connection_that_breaks_under_a_request() -> None:
+    origin = closing_on("/get", "/post")
+    async with front(origin) as proxy, proxy.client() as client:
+        answers: list[int] = []
+        for request in (GET, GET.replace(b"/ ", b"/get "), GET, POST.replace(b"/ ", b"/post "), GET):
+            await client.send(request)
+            answers.append((await client.response()).status)
+        assert answers == [200, 200, 200, 502, 200]
+        assert proxy.errors() == {"reset": 1}
+        # A stale connection says nothing against the backend.
+        assert not proxy.heard("observed")
+    assert [request.target for request in origin.requests] == ["/", "/get", "/get", "/", "/post", "/"]
+
+
+@pytest.mark.parametrize(("request_", "attempts"), [(GET, 3), (POST, 1)])
+async def test_a_backend_that_resets_after_reading(request_: bytes, attempts: int) -> None:
+    async def script(origin: Origin, end: End) -> None:
+        async for _ in requests(origin, end):
+            end.reset()
+            return
+
+    origins = [Origin(script) for _ in range(4)]
+    async with front(*origins) as proxy:
+        assert (await proxy.ask(request_)).status == 502
+        assert proxy.retries() == attempts - 1
+    assert sorted(len(origin.requests) for origin in origins) == sorted([1] * attempts + [0] * (4 - attempts))
+
+
+async def test_a_body_that_was_not_wholly_at_hand_is_not_sent_twice() -> None:
+    async def script(origin: Origin, end: End) -> None:
+        origin.got(await end.head())
+        end.reset()
+
+    origins = [Origin(script) for _ in range(3)]
+    async with front(*origins) as proxy:
+        answer = await proxy.ask(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        assert (answer.status, answer.one("connection")) == (502, "close")
+        whole = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        assert (await proxy.ask(whole)).status == 502
+    assert sum(len(origin.requests) for origin in origins) == 4
+
+
+async def test_a_request_that_a_later_backend_answers_is_told_as_one() -> None:
+    async def script(origin: Origin, end: End) -> None:
+        origin.got(await end.request())
+        await end.send(b"HTTP/1.1 2")
+
+    bad = Origin(script)
+    async with front(bad, Origin()) as proxy:
+        for _ in range(4):
+            assert (await proxy.ask()).status == 200
+        assert proxy.codes() == {"200": 4}
+        assert not proxy.errors()
+        assert proxy.retries() == len(bad.requests) > 1
+
+
+async def silent(origin: Origin, end: End) -> None:
+    """Read requests, say nothing."""
+    async for _ in requests(origin, end):
+        pass
+
+
+async def test_504_and_never_a_retry_when_a_backend_is_slow() -> None:
+    origins = [Origin(silent), Origin(silent)]
+    async with front(*origins, pool={"response_timeout": 0.1}) as proxy, proxy.client() as client:
+        for request in (GET, POST):
+            await client.send(request)
+            answer = await client.response()
+            assert (answer.status, answer.has("connection")) == (504, False)
+        assert proxy.errors() == {"response_timeout": 2}
+        for origin in origins:
+            await origin.until(lambda origin: origin.open == 0, AT_ONCE)
+    assert [len(origin.requests) for origin in origins] == [1, 1]
+
+
+class Full:
+    """A listening socket whose queue is full: connections to it neither succeed nor fail."""
+
+    def __init__(self) -> None:
+        self._sock = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.port: int = self._sock.getsockname()[1]
+        self._fillers = []
+        for _ in range(3):
+            filler = socket.socket()
+            filler.setblocking(False)
+            assert filler.connect_ex(("127.0.0.1", self.port)) in (0, errno.EINPROGRESS)
+            self._fillers.append(filler)
+
+    def __enter__(self) -> "Full":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (self._sock, *self._fillers):
+            sock.close()
+
+
+async def test_a_connection_that_does_not_come_about() -> None:
+    with Full() as full:
+        origin = Origin()
+        async with front(origin, pool={"connect_timeout": 0.1}) as proxy:
+            await proxy.apply(backends=(backend(0, full.port, generation=2), backend(1, origin.port)))
+            for _ in range(2):
+                assert (await proxy.ask()).status == 200
+            assert proxy.retries() >= 1
+            await proxy.apply(backends=(backend(0, full.port, generation=2),))
+            assert (await proxy.ask()).status == 504
+            assert proxy.errors() == {"connect_timeout": 1}
+
+
+async def test_a_client_that_leaves_while_its_backend_is_connected_to() -> None:
+    with Full() as full:
+        async with front(pool={"connect_timeout": 5}) as proxy:
+            await proxy.apply(backends=(backend(0, full.port),))
+            async with proxy.client() as client:
+                await client.send(GET)
+                await proxy.quiet()
+                assert proxy.gauges()["in flight 0"] == 1
+            await gone(proxy)
+
+
+async def gone(proxy: Front) -> None:
+    """Nothing is left of the client, at once, and it was counted."""
+    with trio.fail_after(AT_ONCE):
+        await proxy.idle()
+        for origin in proxy.origins:
+            await origin.until(lambda origin: origin.open == 0)
+    assert proxy.codes() == {"499": 1}
+    assert proxy.errors() == {"client_gone": 1}
+    assert not proxy.gauges()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("request_", [GET, POST, POST[:-1]])
+async def test_a_client_that_leaves_while_waiting_for_the_head(request_: bytes, how: str) -> None:
+    async def script(origin: Origin, end: End) -> None:
+        origin.got(await end.head())
+        await end.take(3)
+        await end.closed()
+
+    async with front(Origin(script)) as proxy:
+        async with proxy.client() as client:
+            await client.send(request_)
+            await proxy.origins[0].until(lambda origin: bool(origin.requests))
+            if how == "reset":
+                client.reset()
+        await gone(proxy)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"Content-Length: 10\r\n\r\nabc",
+        b"Content-Length: 900000\r\n\r\nabc",
+        b"Transfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n3\r\n:\n\n\r\n",
+        b"\r\nabc",
+    ],
+)
+async def test_a_client_that_leaves_in_the_middle_of_a_response(begun: bytes) -> None:
+    async def script(origin: Origin, end: End) -> None:
+        await end.request()
+        await end.send(b"HTTP/1.1 200 OK\r\n" + begun)
+        await end.closed()
+
+    async with front(Origin(script)) as proxy:
+        async with proxy.client() as client:
+            await client.send(GET)
+            await client.head()
+            await client.take(3)
+        await gone(proxy)
+
+
+def waiting(proxy: Front) -> int:
+    """Requests in the line, as the table says."""
+    return proxy.table.pool_sums(1)[QUEUE_LENGTH]
+
+
+@pytest.mark.parametrize("concurrency", [0, 1])
+async def test_requests_wait_for_a_backend_that_is_expected(concurrency: int) -> None:
+    origin = Origin()
+    async with front(origin, pool={"expects": True, "concurrency": concurrency}) as proxy:
+        await proxy.apply(backends=(backend(0, origin.port, takes_requests=False),))
+
+        async def ask(number: int) -> None:
+            answer = await proxy.ask(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            assert answer.status == 200
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(ask, number)
+                await proxy.quiet()
+                assert waiting(proxy) == number + 1
+            await proxy.apply(backends=(backend(0, origin.port),))
+        served = [request.target for request in origin.requests]
+        # Without a limit all are sent at once; with one, whoever came first is served first.
+        assert (served if concurrency else sorted(served)) == [f"/{number}" for number in range(8)]
+        assert waiting(proxy) == 0
+
+
+async def test_the_line_is_full_or_too_slow() -> None:
+    origin = Origin()
+    async with front(origin, pool={"expects": True, "queue": 1, "queue_timeout": 0.2, "retry_after": 7}) as proxy:
+        await proxy.apply(backends=(backend(0, origin.port, takes_requests=False),))
+        answers: list[Message] = []
+
+        async def ask() -> None:
+            answers.append(await proxy.ask())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await proxy.quiet()
+            assert waiting(proxy) == 1
+            await ask()
+        assert [answer.status for answer in answers] == [503, 503]
+        assert [answer.one("retry-after") for answer in answers] == ["7", "7"]
+        assert proxy.errors() == {"queue_full": 1, "queue_timeout": 1}
+        await proxy.apply(pool={"expects": False})
+        assert 'details="no_backend"' in (await proxy.ask()).one("proxy-status")
+
+
+async def test_who_waits_for_nobody_is_told_so() -> None:
+    origin = Origin()
+    async with front(origin, pool={"expects": True}) as proxy:
+        await proxy.apply(backends=(backend(0, origin.port, takes_requests=False),))
+        async with proxy.client() as client:
+            await client.send(GET)
+            await proxy.quiet()
+            assert waiting(proxy) == 1
+            await proxy.apply(pool={"expects": False})
+            assert (await client.response()).status == 503
+
+
+async def test_a_client_that_leaves_the_line() -> None:
+    async with front(pool={"expects": True}) as proxy:
+        async with proxy.client() as client:
+            await client.send(GET)
+            await proxy.quiet()
+            assert waiting(proxy) == 1
+        await gone(proxy)
+
+
+async def test_kept_connections_are_bounded_and_expire() -> None:
+    origin = Origin()
+    async with front(origin, pool={"keep_alive": 2, "keep_alive_timeout": 0.15}) as proxy:
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(proxy.ask)
+        await proxy.quiet()
+        assert origin.open <= 2
+        await origin.until(lambda origin: origin.open == 0, 0.6)
+
+
+async def shares(proxy: Front, count: int) -> list[int]:
+    """How many of so many requests over one connection each backend gets."""
+    before = [len(origin.requests) for origin in proxy.origins]
+    async with proxy.client() as client:
+        for _ in itertools.repeat(None, count // 50):
+            await client.send(GET * 50)
+            for _ in range(50):
+                await client.response()
+    return [len(origin.requests) - was for origin, was in zip(proxy.origins, before, strict=True)]
+
+
+async def test_shares_are_exact_and_follow_live_changes() -> None:
+    a, b, c = (Origin() for _ in range(3))
+    async with front(a, b, c) as proxy:
+
+        async def weigh(*weights: int, backup: int = -1) -> list[int]:
+            await proxy.apply(
+                backends=tuple(
+                    backend(number, origin.port, weight=weight, backup=number == backup)
+                    for number, (origin, weight) in enumerate(zip(proxy.origins, weights, strict=True))
+                )
+            )
+            return await shares(proxy, 350)
+
+        assert await weigh(5, 1, 1) == [250, 50, 50]
+        assert await weigh(1, 1, 5) == [50, 50, 250]
+        assert await weigh(1, 0, 6) == [50, 0, 300]
+        assert await weigh(1, 6, 1, backup=0) == [0, 300, 50]
+        await a.refuse()
+        await proxy.apply(
+            backends=(
+                backend(0, a.port, takes_requests=False),
+                backend(1, b.port, backup=True),
+                backend(2, c.port, backup=True, weight=0),
+            )
+        )
+        assert await shares(proxy, 50) == [0, 50, 0]
+
+
+async def test_four_equal_backends_and_many_requests() -> None:
+    origins = [Origin() for _ in range(4)]
+    async with front(*origins) as proxy:
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(shares, proxy, 500)
+        got = [len(origin.requests) for origin in origins]
+        assert sum(got) == 2000
+        assert all(499 <= count <= 501 for count in got), got
+        assert proxy.requests() == {("GET", "200"): 2000}
+        assert proxy.cell(0, CONNECTIONS_NEW) + proxy.cell(0, CONNECTIONS_REUSED) == got[0]
+
+
+async def test_least_connections_goes_round_the_busy_one() -> None:
+    async def slow(origin: Origin, end: End) -> None:
+        async for _ in requests(origin, end):
+            await release.wait()
+            await end.send(OK)
+
+    release = trio.Event()
+    busy, free = Origin(slow), Origin()
+    async with front(busy, free, pool={"policy": "least-connections"}) as proxy, trio.open_nursery() as nursery:
+        while not busy.requests:
+            nursery.start_soon(proxy.ask)
+            await proxy.quiet()
+        free.requests.clear()
+        assert await shares(proxy, 50) == [0, 50]
+        release.set()
+    assert len(busy.requests) == 1
+
+
+async def test_a_torn_answer_is_not_asked_for_again() -> None:
+    origin = Origin(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", close=True))
+    async with front(origin) as proxy, proxy.client() as client:
+        await client.send(GET)
+        with pytest.raises(Torn):
+            await client.response()
+        await proxy.idle()
+        assert proxy.errors() == {"truncated": 1}
+    assert len(origin.requests) == 1
