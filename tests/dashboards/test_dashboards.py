@@ -22,6 +22,7 @@ VALUES = {
     "reason": (*RESTART_REASONS, *(reason.value for reason in Reason)),
     "reused": ("true", "false"),
 }
+ALERTS_TEST = Path(__file__).with_name("alerts_test.yml")
 FROM_SCRAPE = {"instance", "job"}
 
 
@@ -88,11 +89,12 @@ def overlaps(places: list[dict[str, int]]) -> bool:
 
 
 @pytest.mark.needs("promtool", why="the Prometheus rules")
-def test_promtool_is_content_with_the_rules() -> None:
+def test_alerts_fire_when_they_should() -> None:
     program = find("promtool")
     assert program is not None
-    result = subprocess.run([program, "check", "rules", str(RULES)], capture_output=True, text=True, timeout=30)
-    assert result.returncode == 0, result.stdout + result.stderr
+    for command in (["check", "rules", str(RULES)], ["test", "rules", str(ALERTS_TEST)]):
+        result = subprocess.run([program, *command], capture_output=True, text=True, timeout=30)
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.needs("promtool", why="the dashboard's queries")
