@@ -4,20 +4,18 @@ It starts down; it is in rotation only once it is ready and its probe has passed
 a signal is sent, so a wanted exit is never taken for a crash.
 """
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 
-from balancer.channel.lines import Channel
-from balancer.errors import BalancerError, ChannelClosed
+from balancer.errors import BalancerError
 from balancer.pool.backend import Backend, BackendId
 from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health, Intent, Phase, Step
 from balancer.settings.placeholders import fill
 from balancer.supervisor import spawn
-from balancer.supervisor.notify import NotifySocket
+from balancer.supervisor.conversation import Conversation
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, watch_health
 from balancer.supervisor.slot import Slot, now
@@ -62,11 +60,7 @@ class LocalLife:
         self._reason = ""
         self._killed_for = ""
         self._asked = trio.Event()  # to leave
-        self._said_ready = trio.Event()
-        self._said_leaving = trio.Event()
-        self._channel: Channel | None = None
-        self._notify: NotifySocket | None = None
-        self._spoke = False
+        self._talk: Conversation | None = None
 
     def retire(self, reason: str) -> None:
         """Ask it to leave; reason: a word for the events."""
@@ -129,6 +123,7 @@ class LocalLife:
 
     async def _running(self) -> "Stage | None":
         assert self.process is not None
+        assert self._talk is not None
         self.backend.step(Step.READY)
         self.backend.health = self.streak.verdict = Health.HEALTHY
         self.ready_at = now()
@@ -138,12 +133,13 @@ class LocalLife:
         self._record("ready", seconds=round(self.slot.boot_seconds, 3))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch_health, self)
-            await first_of(self.process.exited.wait, self._asked.wait, self._said_leaving.wait)
+            await first_of(self.process.exited.wait, self._asked.wait, self._talk.said_leaving.wait)
             nursery.cancel_scope.cancel()
         if self.process.exited.is_set():
             return None
         if not self._asked.is_set():
             # On its own wish: out of rotation now, and its slot starts another at once.
+            self.leaving = self._talk.leaving
             self.retire(self.leaving)
         return self._stopping
 
@@ -161,8 +157,8 @@ class LocalLife:
         self.backend.step(Step.STOP)
         self.around.truth.touch()
         self._record("stopping", reason=self._reason)
-        if care.stop_message and self._channel is not None:
-            self._channel.send("shutdown")
+        if care.stop_message and self._talk is not None:
+            self._talk.send("shutdown")
         self.process.signal(care.stop_signal)
         with trio.move_on_after(care.stop_timeout):
             await self.process.exited.wait()
@@ -181,111 +177,55 @@ class LocalLife:
         def filled(text: str) -> str:
             return fill(text, port=backend.port, host=launch.host, name=slot.name, index=slot.index, pool=slot.pool)
 
-        ours, theirs = spawn.socket_pair()
-        try:
-            self._notify = NotifySocket()
-            env = spawn.inherited()
-            env |= {name: filled(text) for name, text in launch.env.items()}
-            env |= {
-                "PORT": str(backend.port),
-                "HOST": launch.host,
-                "BALANCER_POOL": slot.pool,
-                "BALANCER_BACKEND": slot.name,
-                "BALANCER_INDEX": str(slot.index),
-                "BALANCER_GENERATION": str(backend.id.generation),
-                "NODE_CHANNEL_FD": str(theirs.fileno()),
-                "NODE_CHANNEL_SERIALIZATION_MODE": "json",
-                "NODE_APP_INSTANCE": str(slot.index),
-                "NOTIFY_SOCKET": self._notify.address,
-            }
-            command = [filled(word) for word in launch.command]
-            self.process = spawn.start(
-                command, env=env, cwd=launch.cwd, user=launch.user, descriptors=[theirs.fileno()]
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._channel = Channel(ours)
-        self.around.post.join(backend.id, slot, self._channel)
+        self._talk = Conversation(slot, backend.id, self.around)
+        env = spawn.inherited()
+        env |= {name: filled(text) for name, text in launch.env.items()}
+        env |= {
+            "PORT": str(backend.port),
+            "HOST": launch.host,
+            "BALANCER_POOL": slot.pool,
+            "BALANCER_BACKEND": slot.name,
+            "BALANCER_INDEX": str(slot.index),
+            "BALANCER_GENERATION": str(backend.id.generation),
+            "NODE_APP_INSTANCE": str(slot.index),
+            **self._talk.environment,
+        }
+        self.process = spawn.start(
+            [filled(word) for word in launch.command],
+            env=env,
+            cwd=launch.cwd,
+            user=launch.user,
+            descriptors=[self._talk.descriptor],
+        )
+        self._talk.begin()
         self._record("started", pid=self.process.pid, port=backend.port)
 
     async def _live(self) -> None:
-        process = self.process
+        process, talk = self.process, self._talk
         assert process is not None
+        assert talk is not None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.watch)
                 nursery.start_soon(capture, process.out, self._deliver("stdout"), process.exited)
                 nursery.start_soon(capture, process.err, self._deliver("stderr"), process.exited)
-                async with trio.open_nursery() as talk:
-                    talk.start_soon(self._listen)
-                    talk.start_soon(self._listen_notify)
+                async with trio.open_nursery() as talking:
+                    talking.start_soon(talk.run, self.launch.user, process.exited)
                     stage: Stage | None = self._starting
                     while stage is not None:
                         stage = await stage()
-                    talk.cancel_scope.cancel()
+                    # Before its last words are read: no request may go to it any more.
+                    self._down()
+                    talking.cancel_scope.cancel()
         finally:
             # Only a cancelled life, or one that a bug ended, still has a process here.
             process.kill()
 
-    async def _listen(self) -> None:
-        channel = self._channel
-        assert channel is not None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(channel.run)
-            try:
-                while True:
-                    value = await channel.receive()
-                    try:
-                        self._hear(value)
-                    except (ValueError, TypeError, RecursionError) as error:
-                        # Whatever a backend may think of: nested too deep to be passed on, for one.
-                        self.around.debug("message", backend=self.slot.name, error=repr(error))
-            except ChannelClosed:
-                self.around.post.leave(self.backend.id)
-                if self._spoke:
-                    self._leave("closed its channel")
-            nursery.cancel_scope.cancel()
-
-    def _hear(self, value: Any) -> None:
-        self._spoke = True
-        self.slot.messages["received"] += 1
-        kind = value.get("type") if isinstance(value, dict) else value
-        match kind:
-            case "ready":
-                self._said_ready.set()
-            case "stopping":
-                self._leave("said that it is stopping")
-            case "heartbeat":
-                pass
-            case "broadcast" if isinstance(value, dict):
-                self.around.post.broadcast(self.backend.id, self.slot.pool, value.get("data"))
-            case "send" if isinstance(value, dict):
-                self.around.post.pass_on(self.backend.id, self.slot.pool, value.get("to"), value.get("data"))
-            case _:
-                self.around.debug("message", backend=self.slot.name, value=repr(value)[:200])
-
-    async def _listen_notify(self) -> None:
-        def heard(name: str, value: str) -> None:
-            if (name, value) == ("READY", "1"):
-                self._said_ready.set()
-            elif (name, value) == ("STOPPING", "1"):
-                self._leave("said that it is stopping")
-
-        assert self._notify is not None
-        uid = spawn.uid_of(self.launch.user)
-        await self._notify.listen(os.getuid() if uid is None else uid, heard)
-
-    def _leave(self, why: str) -> None:
-        self.leaving = self.leaving or why
-        self._said_leaving.set()
-
     async def _become_ready(self) -> None:
         care = self.care
+        assert self._talk is not None
         if care.ready_when == "message":
-            await self._said_ready.wait()
+            await self._talk.said_ready.wait()
             if not care.probe.path:
                 return
         await probe_until_passed(self.backend, care.probe)
@@ -305,16 +245,18 @@ class LocalLife:
         self._record("start failed", reason=why)
         self.settled.set()
 
+    def _down(self) -> None:
+        """Out of rotation for good."""
+        if self.backend.phase is not Phase.STOPPED:
+            self.backend.step(Step.EXIT)
+            self.backend.intent = Intent.DRAIN
+            self.around.truth.touch()
+
     def _end(self) -> None:
         backend = self.backend
-        if backend.phase is not Phase.STOPPED:
-            backend.step(Step.EXIT)
-        backend.intent = Intent.DRAIN
-        self.around.post.leave(backend.id)
-        if self._channel is not None:
-            self._channel.close()
-        if self._notify is not None:
-            self._notify.close()
+        self._down()
+        if self._talk is not None:
+            self._talk.close()
         if backend.port:
             self.around.ports.give_back(backend.port)
         if self.process is not None and self.process.returncode is not None:

@@ -162,13 +162,14 @@ class Fleet:
     def _account(self, slot: Slot, life: Life) -> None:
         """What the end of `life` means for when the next one starts."""
         events = self.around.events
-        if life.leaving:
+        instant = now()
+        ran = instant - life.ready_at if life.ready_at else 0.0
+        if life.leaving and ran >= slot.care.restart.delay:
+            # No crash; but one that left as soon as it came is treated as one, or it would be a fork storm.
             slot.resume_at = 0.0
             slot.count_restart("operator")
             events.record("restarting", slot.pool, slot.name, slot.generation, reason=life.leaving)
             return
-        instant = now()
-        ran = instant - life.ready_at if life.ready_at else 0.0
         slot.failed_starts = 0 if life.ready_at else slot.failed_starts + 1
         slot.count_restart("crash")
         delay = slot.history.after_crash(slot.care.restart, instant, ran, random.random())

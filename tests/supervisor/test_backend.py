@@ -223,3 +223,16 @@ async def test_one_that_says_it_is_stopping_is_drained_and_replaced_once() -> No
         assert len(g.kinds("started")) == 2
         assert not g.kinds("crashed")
         assert slot.generation == 2
+
+
+async def test_the_death_of_one_that_spoke_is_a_crash_and_no_farewell() -> None:
+    async with ground() as g:
+        slot = g.add(talker("thread"), replace(QUICK, ready_when="message", restart=RestartPolicy(0.05, 1.0, 10.0)))
+        await g.event("ready")
+        os.kill(pid_of(slot), signal.SIGKILL)
+        await g.event("ready", 2)
+        assert len(g.kinds("crashed")) == 1
+        assert "delay" in g.kinds("restarting")[0].detail
+        assert slot.restarts == {"crash": 1}
+        assert slot.current is not None
+        assert slot.current.leaving == ""
