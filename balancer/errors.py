@@ -42,6 +42,11 @@ class Reason(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     VERSION_NOT_SUPPORTED = "version_not_supported"
     NO_ROUTE = "no_route"
+    DENIED = "denied"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    LOOP = "loop"
+    BAD_PROXY_HEADER = "bad_proxy_header"
     CLIENT_GONE = "client_gone"
     # the backend's
     CONNECT_REFUSED = "connect_refused"

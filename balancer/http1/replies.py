@@ -32,6 +32,12 @@ _RESCUES = {
     Reason.METHOD_NOT_ALLOWED: _Rescue(405, "Method Not Allowed", "http_request_denied", True),
     Reason.VERSION_NOT_SUPPORTED: _Rescue(505, "HTTP Version Not Supported", "http_request_error", True),
     Reason.NO_ROUTE: _Rescue(404, "Not Found", "destination_not_found", False),
+    Reason.DENIED: _Rescue(403, "Forbidden", "http_request_denied", True),
+    Reason.TOO_MANY_REQUESTS: _Rescue(429, "Too Many Requests", "http_request_denied", False),
+    Reason.TOO_MANY_CONNECTIONS: _Rescue(429, "Too Many Requests", "http_request_denied", True),
+    Reason.LOOP: _Rescue(508, "Loop Detected", "proxy_loop_detected", False),
+    # Counted only: who does not speak the protocol that both sides were set to gets no answer.
+    Reason.BAD_PROXY_HEADER: _Rescue(400, "Bad Request", "http_request_error", True),
     Reason.CLIENT_GONE: _Rescue(499, "Client Closed Request", "connection_terminated", True),
     Reason.CONNECT_REFUSED: _Rescue(502, "Bad Gateway", "connection_refused", False),
     Reason.CONNECT_TIMEOUT: _Rescue(504, "Gateway Timeout", "connection_timeout", False),
@@ -74,8 +80,8 @@ def reply(
     """The whole answer to a fault, head and body.
 
     minor: of the request: an HTTP/1.0 client is told when its connection stays. accept_json: see `prefers_json`.
-    request_id, id_header: the line to return, as it shall be spelt; b"" leaves it out. retry_after: seconds, for a 503; one
-    when not known. close: end the connection, in addition to what the fault demands. head_only: the request was HEAD.
+    request_id, id_header: the line to return, as it shall be spelt; b"" leaves it out. retry_after: seconds, for a 503 or
+    429; one when not known. close: end the connection, in addition to what the fault demands. head_only: the request was HEAD.
     date: an HTTP-date; b"" leaves it out.
     """
     rescue = _RESCUES[fault.reason]
@@ -88,7 +94,7 @@ def reply(
     if request_id and id_header:
         lines.append(b"%s: %s" % (id_header, request_id))
     lines.append(f'Proxy-Status: balancer; error={rescue.error}; details="{fault.reason}"'.encode())
-    if rescue.status == 503:
+    if rescue.status in (429, 503):
         lines.append(b"Retry-After: %d" % max(1, retry_after or 0))
     if rescue.status == 405:  # RFC 9110 15.5.6 demands it; any method but CONNECT may be meant for a backend
         lines.append(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE")

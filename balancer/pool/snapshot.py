@@ -55,6 +55,17 @@ class PoolPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitPicture:
+    """What one client may on a listener; 0 is no limit."""
+
+    connections: int = 0  # per address
+    rate: float = 0.0  # requests per second and address
+    burst: int = 0  # requests at once; 0: as many as one second brings
+    allow: tuple[str, ...] = ()  # networks; (): everybody
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerPicture:
     """One listener; its socket came with the proxy's start (one per proxy and listener)."""
 
@@ -64,6 +75,7 @@ class ListenerPicture:
     trusted_proxies: tuple[str, ...] = ()
     proxy_protocol: bool = False
     redirect: str = ""
+    limit: LimitPicture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +127,17 @@ class Snapshot:
         return cls(
             number=value["number"],
             proxy=ProxyPicture(**value["proxy"]),
-            listeners=tuple(
-                ListenerPicture(**{**listener, "trusted_proxies": tuple(listener["trusted_proxies"])})
-                for listener in value["listeners"]
-            ),
+            listeners=tuple(_listener(listener) for listener in value["listeners"]),
             routes=tuple(RoutePicture(**route) for route in value["routes"]),
             pools=tuple(
                 PoolPicture(**{**pool, "backends": tuple(BackendPicture(**b) for b in pool["backends"])})
                 for pool in value["pools"]
             ),
         )
+
+
+def _listener(value: dict[str, Any]) -> ListenerPicture:
+    limit = value["limit"]
+    if limit is not None:
+        limit = LimitPicture(**{**limit, "allow": tuple(limit["allow"]), "deny": tuple(limit["deny"])})
+    return ListenerPicture(**{**value, "trusted_proxies": tuple(value["trusted_proxies"]), "limit": limit})

@@ -30,6 +30,7 @@ EFFECTS: dict[Pattern, Effect] = {
     # Sockets are bound once, before the proxies start, and their processes inherit them.
     **_rows("listen.*", _RESTART, "address backlog"),
     **_rows("listen.*", _LIVE, "proxy_protocol trusted_proxies pool redirect"),
+    **_rows("listen.*.limit", _LIVE, "connections requests burst allow deny"),
     **_rows("listen.*.tls", _RESTART, "min_version client_auth client_ca handshake_timeout hsts"),
     **_rows("listen.*.tls.certificates.*", _RESTART, "cert key"),
     **_rows("proxy", _RESTART, "processes user"),

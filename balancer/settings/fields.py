@@ -198,6 +198,11 @@ SurgeSize = Annotated[
         {"anyOf": [{"type": "integer", "minimum": 1}, _text(pattern=units.PERCENTAGE_PATTERN)]},
     ),
 ]
+Rate = Annotated[
+    float,
+    Written(values.parse_rate, lambda v: f'"{values.format_rate(v)}"', _text(pattern=r"^([0-9]+/(s|m|h))?$")),
+]
+"""Per second; 0 is no limit."""
 Network = Annotated[str, Written(values.parse_network, _show_text, _text())]
 Token = Annotated[str, Written(values.parse_token, _show_text, _text(minLength=1))]
 OptionalToken = Annotated[str, Written(values.parse_optional_token, _show_text, _text())]

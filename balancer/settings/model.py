@@ -25,6 +25,7 @@ from balancer.settings.fields import (
     MaxAge,
     Network,
     PositiveDuration,
+    Rate,
     RoutePath,
     ServerHeader,
     SizeLimit,
@@ -56,6 +57,22 @@ class Tls(Section):
     hsts: MaxAge = key("", 'Strict-Transport-Security with this max-age, e.g. "365d"; "": none')
 
 
+class Limit(Section):
+    """What one client may on this listener; an IPv6 client is a /64. Each proxy process counts for itself."""
+
+    connections: int = key(0, "at a time from one address, in each proxy process; above it 429. 0: no limit", least=0)
+    requests: Rate = key(
+        "", 'from one address in each proxy process, e.g. "100/s" or "600/m"; above it 429. "": no limit'
+    )
+    burst: int = key(0, "requests that may come at once; 0: as many as one second brings", least=0)
+    allow: Annotated[tuple[Network, ...], Field(strict=False)] = key(
+        (), "networks that may come; others get 403. None: everybody may"
+    )
+    deny: Annotated[tuple[Network, ...], Field(strict=False)] = key(
+        (), "networks that get 403, even if allow has them too"
+    )
+
+
 class Listen(Section):
     """One address on which clients are served."""
 
@@ -76,6 +93,7 @@ class Listen(Section):
     )
     redirect: Literal["", "https"] = key("", '"https": every request is answered 308 to the same URL on https')
     tls: Tls | None = key(None, "makes it a TLS listener")
+    limit: Limit = part(Limit, "what one client may")
 
 
 class Proxy(Section):

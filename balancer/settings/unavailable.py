@@ -17,7 +17,6 @@ Pattern = tuple[str, ...]
 _AVAILABLE: dict[Pattern, tuple[object, ...]] = {
     ("listen", "*", "tls"): (None,),
     ("listen", "*", "redirect"): ("",),
-    ("listen", "*", "proxy_protocol"): (False,),
     ("pool", "*", "mode"): ("proxy",),
     ("pool", "*", "handover"): ("port",),
     ("pool", "*", "group", "*", "tls"): (None,),

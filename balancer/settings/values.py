@@ -125,6 +125,29 @@ def parse_command(value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+_PER: dict[str, int] = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_rate(value: Any) -> float:
+    """'100/s', '600/m' or '1000/h' → per second; '' → 0.0: no limit. Raises ValueError."""
+    if value == "":
+        return 0.0
+    match = re.fullmatch(r"([0-9]{1,9})/([smh])", value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError(f'{shown(value)} is not a rate; expected a number per second, minute or hour such as "100/s"')
+    return int(match[1]) / _PER[match[2]]
+
+
+def format_rate(rate: float) -> str:
+    """As a person would write it: per second if that is a whole number, else per minute or per hour."""
+    if not rate:
+        return ""
+    for unit, seconds in _PER.items():
+        if abs(rate * seconds - round(rate * seconds)) < 1e-9:
+            break
+    return f"{round(rate * seconds)}/{unit}"
+
+
 def parse_network(value: Any) -> str:
     """A network as in '10.0.0.0/8', or one address; in its usual form. Raises ValueError."""
     if not isinstance(value, str):

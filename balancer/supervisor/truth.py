@@ -12,13 +12,14 @@ from balancer.pool.ejection import needs_all
 from balancer.pool.lifecycle import Health, Intent, Phase
 from balancer.pool.snapshot import (
     BackendPicture,
+    LimitPicture,
     ListenerPicture,
     PoolPicture,
     ProxyPicture,
     RoutePicture,
     Snapshot,
 )
-from balancer.settings.model import Settings
+from balancer.settings.model import Limit, Settings
 from balancer.settings.model_pool import Pool
 from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.waiting import Changes
@@ -84,6 +85,7 @@ class Truth:
                     trusted_proxies=listen.trusted_proxies,
                     proxy_protocol=listen.proxy_protocol,
                     redirect=listen.redirect,
+                    limit=_limit_picture(listen.limit),
                 )
                 for name, listen in settings.listen.items()
             ),
@@ -197,3 +199,8 @@ def _proxy_picture(settings: Settings) -> ProxyPicture:
         access_format=log.access_format,
         log_level=log.level,
     )
+
+
+def _limit_picture(limit: Limit) -> LimitPicture | None:
+    picture = LimitPicture(limit.connections, limit.requests, limit.burst, limit.allow, limit.deny)
+    return None if picture == LimitPicture(burst=limit.burst) else picture
