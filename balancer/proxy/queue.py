@@ -104,14 +104,23 @@ class Grants:
         """Take what is given to this proxy, forever."""
         while True:
             await trio.lowlevel.wait_readable(self._read_end)
-            try:
-                data = os.read(self._read_end, _GRANT.size * 256)
-            except BlockingIOError:
-                continue
-            for ticket, pool, backend in _GRANT.iter_unpack(data):
-                take = self.take.get(pool)
-                if take is not None:
-                    take(ticket, backend)
+            self.receive()
+
+    def receive(self) -> None:
+        """Take what has been given up to now."""
+        try:
+            data = os.read(self._read_end, _GRANT.size * 256)
+        except BlockingIOError:
+            return
+        for ticket, pool, backend in _GRANT.iter_unpack(data):
+            take = self.take.get(pool)
+            if take is not None:
+                take(ticket, backend)
+
+    def close(self) -> None:
+        """Close the ends of all pipes that this process holds."""
+        for fd in {self._read_end, *self._write_ends}:
+            os.close(fd)
 
 
 class Queue:
