@@ -1,6 +1,7 @@
 """`balancer run`: the foreground process, from the file to its exit code."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,10 @@ def verb(ctx: click.Context, config: Path) -> None:
 
     from balancer.supervisor.process import supervise
 
-    def greet() -> None:
-        # Lines of JSON are for machines, which greet nobody. One write: other lines come from another thread.
+    def greet(write: Callable[[str], object]) -> None:
+        # Lines of JSON are for machines, which greet nobody.
         if settings.log.format == "text":
-            sys.stderr.write("".join(f"{line}\n" for line in greeting(settings, takes_colour(sys.stderr))))
-            sys.stderr.flush()
+            write("\n".join(greeting(settings, takes_colour(sys.stderr))))
 
     ctx.exit(trio.run(partial(supervise, settings, on_started=greet)))
 

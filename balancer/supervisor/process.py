@@ -54,11 +54,14 @@ _WARNINGS = frozenset(
     }
 )
 
+Greeting = Callable[[Callable[[str], object]], None]
 
-async def supervise(settings: Settings, *, on_started: Callable[[], None] | None = None) -> int:
+
+async def supervise(settings: Settings, *, on_started: Greeting | None = None) -> int:
     """Run until told to stop. Returns the exit code; what prevents a start is one line on stderr and code 1.
 
-    on_started: called once, when every pool that is routed to takes requests.
+    on_started: called once, when every pool that is routed to takes requests, with what writes a line to the console:
+        a write to stderr itself could block the loop.
     """
     supervisor = None
     try:
@@ -116,7 +119,7 @@ class Supervisor:
         self.stop_asked = trio.Event()
         self.stop_now_asked = trio.Event()
 
-    async def run(self, on_started: Callable[[], None] | None) -> None:
+    async def run(self, on_started: Greeting | None) -> None:
         """Start everything, wait until told to stop, stop everything."""
         async with trio.open_nursery() as everything:
             await everything.start(handle_signals, self._operations(), self._unavailable)
@@ -208,7 +211,7 @@ class Supervisor:
             if self.admin and address is not None:
                 nursery.start_soon(partial(said, listeners=self.admin, token=token, address=address.host))
 
-    async def _announce(self, on_started: Callable[[], None] | None) -> None:
+    async def _announce(self, on_started: Greeting | None) -> None:
         tell_service_manager(STATUS="starting")
         await self.truth.changes.until(lambda: not self.truth.unready())
         await self.proxies.changes.until(
@@ -217,10 +220,7 @@ class Supervisor:
         tell_service_manager(READY="1", STATUS="serving", MAINPID=str(os.getpid()))
         self.events.record("serving")
         if on_started is not None:
-            try:
-                on_started()
-            except OSError:
-                pass  # a greeting that nobody can read
+            on_started(self.console.write)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

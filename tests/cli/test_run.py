@@ -3,12 +3,16 @@
 import json
 import re
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import trio
 
+from balancer.admin.client import Client, NotRunning
 from tests.support.apps import LISTEN, pool
-from tests.support.running import environment, running
+from tests.support.running import environment, running, with_ports
 
 
 async def test_a_start_says_where_everything_is() -> None:
@@ -102,3 +106,42 @@ async def test_an_interrupt_stops_it_with_success() -> None:
         balancer.signal(signal.SIGINT)
         assert await balancer.wait() == 0
         await balancer.line("stopped")
+
+
+CHATTY = """
+import sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+
+sys.stdout.write(("x" * 100 + "\\n") * 10_000)
+sys.stdout.flush()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_a_terminal_that_is_stopped_stops_nothing(tmp_path: Path) -> None:
+    """Nobody reads its stderr, and a backend has more to say than the pipe holds."""
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    config = tmp_path / "cluster.toml"
+    command = json.dumps([sys.executable, str(tmp_path / "chatty.py"), "{port}"])
+    config.write_text(with_ports(f"{LISTEN}[pool.web]\ncommand = {command}\n"))
+    client = Client(config.with_suffix(".sock"), config, silence=5)
+    command_line = [sys.executable, "-m", "balancer", "--config", str(config)]
+    process = subprocess.Popen(command_line, stderr=subprocess.PIPE, env=environment("stalled"))
+    try:
+        deadline = time.monotonic() + 10
+        while "serving" not in kinds(client) and time.monotonic() < deadline:
+            time.sleep(0.02)  # another process's state: there is no event to wait for
+        assert "serving" in kinds(client)
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def kinds(client: Client) -> list[str]:
+    """Of the events so far; none while nobody answers."""
+    try:
+        return [event["event"] for event in client.stream("GET", "/api/v1/events", last=100, follow=0)]
+    except NotRunning:
+        return []
