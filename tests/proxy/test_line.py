@@ -19,7 +19,7 @@ from balancer.errors import Fault, Reason
 from balancer.proxy.backend import Backend
 from balancer.proxy.pool import Pool
 from balancer.proxy.queue import Grants, Place
-from balancer.telemetry.table import Table
+from balancer.telemetry.table import LINE_PLACES, Table
 from tests.proxy.ends import OK, End, Origin, Script, requests
 from tests.proxy.harness import POOL, backend, front
 
@@ -127,7 +127,8 @@ def test_any_order_of_steps_keeps_the_limit_the_order_and_the_places(
                 for each in pool.backends:
                     each.in_flight = 0
                 pair.grants[proxy].receive()
-                pair.pools[1 - proxy].tick(0.0)
+                if choice % 3 == 0:
+                    pair.pools[1 - proxy].tick(0.0)
             assert all(load <= limit for load in pair.loads())
         for _ in range(3):
             pair.settle()
@@ -173,6 +174,44 @@ def test_the_line_is_bounded_over_all_processes() -> None:
             assert refused.value.reason is Reason.QUEUE_FULL
     finally:
         pair.close()
+
+
+def test_a_grant_to_a_proxy_that_died_is_no_place_less_and_none_more(pair: Pair) -> None:
+    here, there = pair.pools
+    taken, other = here.claim(()), here.claim(())
+    assert taken is not None
+    assert other is not None
+    assert isinstance(there.join((), FOR_EVER), Place)
+    here.release(taken)
+    # The grant is in the pipe; its proxy dies, its gauges are cleared, its successor reads the pipe.
+    pair.table.clear_gauges(1)
+    there.queue.places.clear()
+    pair.settle()
+    assert pair.loads() == [0, 1]
+    assert here.claim(()) is taken
+
+
+def test_what_a_dead_proxy_held_goes_to_who_waits_not_to_who_comes(pair: Pair) -> None:
+    here, there = pair.pools
+    assert there.claim(()) is not None
+    assert there.claim(()) is not None
+    place = here.join((), FOR_EVER)
+    assert isinstance(place, Place)
+    pair.table.clear_gauges(1)
+    assert here.claim(()) is None, "somebody waits"
+    here.tick(0.0)
+    assert place.granted >= 0
+
+
+def test_those_that_leave_make_room_in_the_ring(pair: Pair) -> None:
+    here, _ = pair.pools
+    while here.claim(()) is not None:
+        pass
+    for _ in range(3 * LINE_PLACES):
+        place = here.join((), FOR_EVER)
+        assert isinstance(place, Place)
+        here.leave(place)
+    assert len(here.queue) == 0
 
 
 def slow_by(seconds: float) -> Script:
