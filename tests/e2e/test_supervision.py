@@ -99,3 +99,63 @@ async def test_signals_that_do_nothing_yet_do_no_harm() -> None:
         await balancer.line("SIGUSR2 is not available in this version")
         await balancer.line("log files reopened")
         assert (await balancer.get("/")).status_code == 200
+
+
+async def test_a_stop_while_starting_does_not_wait_for_the_start() -> None:
+    async with running(LISTEN + pool("web", 2, "--boot-delay", "60"), ready=False) as balancer:
+        await balancer.line("web-1 started")
+        before = trio.current_time()
+        balancer.signal(signal.SIGTERM)
+        assert await balancer.wait(5) == 0
+        assert trio.current_time() - before < 2
+
+
+async def test_the_status_says_all_that_it_promises() -> None:
+    async with running(LISTEN + pool("web", 1)) as balancer:
+        assert (await balancer.get("/")).status_code == 200
+        status = await balancer.status()
+        assert {"version", "uptime_seconds", "config", "listeners", "proxies", "pools"} <= status.keys()
+        assert status["config"] == str(balancer.config)
+        assert status["listeners"] == [{"name": "web", "address": balancer.addresses["web"]}]
+        assert {"pid", "connections"} <= status["proxies"][0].keys()
+        backend = status["pools"][0]["backends"][0]
+        promised = {
+            "name",
+            "pool",
+            "address",
+            "pid",
+            "generation",
+            "phase",
+            "health",
+            "intent",
+            "takes_requests",
+            "weight",
+        }
+        promised |= {"in_flight", "requests_total", "restarts", "uptime_seconds", "memory_bytes", "cpu_percent"}
+        assert promised <= backend.keys()
+        shown = {key: backend[key] for key in ("name", "phase", "health", "intent", "takes_requests", "requests_total")}
+        assert shown == {
+            "name": "web-0",
+            "phase": "running",
+            "health": "healthy",
+            "intent": "serve",
+            "takes_requests": True,
+            "requests_total": 1,
+        }
+        assert backend["memory_bytes"] > 1_000_000
+        assert psutil.Process(backend["pid"]).ppid() == balancer.pid
+
+
+async def test_a_crash_loop_neither_hides_nor_spreads() -> None:
+    text = LISTEN + pool("web", 1) + pool("bad", 1, "--exit-at-boot", "9", more="[pool.bad.restart]\nmax_crashes = 3\n")
+    text += '[[route]]\npath = "/bad"\npool = "bad"\n[[route]]\npath = "/"\npool = "web"\n'
+    async with running(text, ready=False) as balancer:
+        await balancer.line("bad-0 hold")
+        assert (await balancer.get("/")).status_code == 200
+        ready = await balancer.client.get(balancer.admin_url + "/readyz")
+        assert ready.status_code == 503
+        assert "pool bad: no backend takes requests: bad-0 is hold" in ready.text
+        answer = await balancer.get("/bad")
+        assert answer.status_code == 503
+        metrics = await balancer.metrics()
+        assert 'balancer_backend_state{backend="bad-0",phase="hold",pool="bad"} 1.0' in metrics

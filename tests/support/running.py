@@ -139,8 +139,8 @@ class Balancer:
 
     def processes(self) -> list[psutil.Process]:
         """Every process that this balancer started, directly or not, and that still lives."""
-        own = (p for p in psutil.process_iter() if p.pid != self.pid and p.status() != psutil.STATUS_ZOMBIE)
-        return [p for p in own if is_marked(p.pid, self.mark)]
+        # A zombie shows no environment, so it does not count.
+        return [p for p in psutil.process_iter() if p.pid != self.pid and is_marked(p.pid, self.mark)]
 
     async def read(self) -> None:
         """Collect its output until it ends."""
