@@ -2,12 +2,15 @@
 
 The form is that of Node.js's own child channel (`NODE_CHANNEL_SERIALIZATION_MODE=json`), so a Node.js backend needs no library.
 The other end is never trusted: what is not JSON or too long is counted and skipped, and an end that does not read costs
-a bounded queue.
+a bounded queue. A line may carry file descriptors (SCM_RIGHTS, unix(7)); those that the other end sends are taken only where they
+are expected, else the kernel closes them.
 """
 
 import json
+import os
 import socket
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import trio
@@ -16,22 +19,38 @@ from balancer.errors import ChannelClosed
 
 MAX_LINE: Final = 1024 * 1024
 MAX_QUEUED: Final = 4 * 1024 * 1024
+# Up to this size the kernel takes a line whole or not at all, so that several processes may write lines to one socket (net/unix/af_unix.c:
+# one buffer holds 32 KiB and more).
+WHOLE_LINE: Final = 32 * 1024
 _READ = 64 * 1024
+_MOST_DESCRIPTORS: Final = 16  # with one line
 
 
 class Channel:
     """One end of a channel.
 
     sock: a connected Unix stream socket, made non-blocking here and owned from here on; max_line: bytes of one line, either way;
-    max_queued: bytes that may wait for an end that does not read. One task receives, one task runs `run`; anybody sends.
+    max_sent: of one that is sent, where that is less; max_queued: bytes that may wait for an end that does not read; takes_descriptors:
+    those that come are put into `descriptors`, in order, and belong to whoever takes them from there. One task receives, one task
+    runs `run`; anybody sends.
     """
 
-    def __init__(self, sock: socket.socket, *, max_line: int = MAX_LINE, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        max_line: int = MAX_LINE,
+        max_sent: int = 0,
+        max_queued: int = MAX_QUEUED,
+        takes_descriptors: bool = False,
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._max_line = max_line
+        self._max_sent = max_sent or max_line
         self._max_queued = max_queued
-        self._queue: deque[bytes | memoryview] = deque()
+        self._takes_descriptors = takes_descriptors
+        self._queue: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
         self._queued = 0
         self._wake = trio.Event()
         self._closed = False
@@ -39,6 +58,7 @@ class Channel:
         self._lines: deque[bytes] = deque()
         self._partial = bytearray()
         self._skipping = False
+        self.descriptors: deque[int] = deque()
         self.sent = 0
         self.received = 0
         self.dropped = 0
@@ -49,25 +69,32 @@ class Channel:
         """Bytes that wait for the other end to read."""
         return self._queued
 
-    def send(self, value: Any) -> bool:
+    def fileno(self) -> int:
+        """The socket's; -1 once it is closed."""
+        return self._sock.fileno()
+
+    def send(self, value: Any, descriptors: Sequence[int] = ()) -> bool:
         """Send one value without ever waiting; what the socket does not take at once `run` sends later.
 
-        False: dropped and counted, because the queue is full, the line too long, or the other end gone.
-        Raises TypeError or ValueError if `value` is no JSON value.
+        descriptors: go with it, and stay open here. False: dropped and counted, because the queue is full, the line too long, or the
+        other end gone. Raises TypeError or ValueError if `value` is no JSON value.
         """
         line = json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        if self._closed or self._broken or len(line) > self._max_line or self._queued + len(line) > self._max_queued:
+        if self._closed or self._broken or len(line) > self._max_sent or self._queued + len(line) > self._max_queued:
             self.dropped += 1
             return False
         rest: bytes | memoryview = line
         if not self._queue:
-            taken = self._write(line)
+            taken = self._write(line, descriptors)
             if self._broken:
                 self.dropped += 1
                 return False
             rest = memoryview(line)[taken:]
+            if taken:
+                descriptors = ()
         if rest:
-            self._queue.append(rest)
+            # Copies: who sends may close its own long before the other end reads.
+            self._queue.append((rest, [os.dup(descriptor) for descriptor in descriptors]))
             self._queued += len(rest)
             self._wake.set()
         self.sent += 1
@@ -107,31 +134,45 @@ class Channel:
             return
         self._closed = True
         self._wake.set()
+        self._forget_queue()
+        while self.descriptors:
+            os.close(self.descriptors.popleft())
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 
-    def _write(self, data: bytes | memoryview) -> int:
+    def _forget_queue(self) -> None:
+        for _, descriptors in self._queue:
+            _close(descriptors)
+        self._queue.clear()
+        self._queued = 0
+
+    def _write(self, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
         try:
+            if descriptors:
+                return socket.send_fds(self._sock, [data], descriptors)
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
             # The reader meets the same end as EOF or reset: one place reports it.
             self._broken = True
-            self._queue.clear()
-            self._queued = 0
+            self._forget_queue()
             self._wake.set()
             return 0
 
     def _flush(self) -> None:
         while self._queue:
-            head = self._queue[0]
-            taken = self._write(head)
+            head, descriptors = self._queue[0]
+            taken = self._write(head, descriptors)
             if self._broken:
                 return
             self._queued -= taken
+            if taken:
+                # They went with the first byte.
+                _close(descriptors)
+                descriptors = ()
             if taken < len(head):
-                self._queue[0] = memoryview(head)[taken:]
+                self._queue[0] = memoryview(head)[taken:], descriptors
                 return
             self._queue.popleft()
 
@@ -141,7 +182,7 @@ class Channel:
             if self._closed:
                 raise ChannelClosed("this end of the channel is closed")
             try:
-                data = self._sock.recv(_READ)
+                data = self._read()
                 break
             except (BlockingIOError, InterruptedError):
                 pass
@@ -154,6 +195,13 @@ class Channel:
         if not data:
             raise ChannelClosed("the other end closed the channel")
         self._cut(data)
+
+    def _read(self) -> bytes:
+        if not self._takes_descriptors:
+            return self._sock.recv(_READ)
+        data, descriptors, _, _ = socket.recv_fds(self._sock, _READ, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        self.descriptors.extend(descriptors)
+        return data
 
     def _cut(self, data: bytes) -> None:
         *whole, last = data.split(b"\n")
@@ -171,6 +219,11 @@ class Channel:
                 self.garbage += 1
                 self._skipping = True
                 self._partial = bytearray()
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _refuse(constant: str) -> NoReturn:
