@@ -1,0 +1,111 @@
+"""Backends that die under requests: who is asked again, and who is not."""
+
+from contextlib import AsyncExitStack
+from time import monotonic
+
+import pytest
+import trio
+
+from balancer.proxy.blame import MOST, Blame
+from tests.proxy.ends import End, Origin, requests
+from tests.proxy.harness import backend, front
+
+SPAWNED = 1.0  # `since` of a process of ours
+
+
+async def dies(origin: Origin, end: End) -> None:
+    """Takes a request and breaks off when told to."""
+    async for _ in requests(origin, end):
+        await origin.until(lambda o: o.answer == b"")
+        return
+
+
+def die(origin: Origin) -> None:
+    origin.answer = b""
+    origin._tell()
+
+
+@pytest.mark.parametrize(("own_doing", "status", "asked"), [(True, 502, 0), (False, 200, 1)])
+async def test_alone_at_a_crash_it_is_not_asked_again_but_after_a_kill_it_is(
+    own_doing: bool, status: int, asked: int
+) -> None:
+    first, second = Origin(dies), Origin()
+    async with front(first, second) as proxy:
+        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
+        await proxy.apply(backends=pictures)
+        async with proxy.client() as client:
+            await client.send(b"GET /boom?secret HTTP/1.1\r\nHost: a\r\n\r\n")
+            await first.until(lambda o: len(o.requests) == 1)
+            die(first)
+            proxy.say("exited", backend="web-0", generation=2, at=monotonic(), own_doing=own_doing)
+            assert (await client.response()).status == status
+        assert len(second.requests) == asked
+        (told,) = proxy.heard("casualties")
+        assert [(r["method"], r["path"]) for r in told["requests"]] == [("GET", "/boom")]
+
+
+async def test_with_others_beside_it_each_is_asked_again_once_and_the_guilty_one_stays_accused() -> None:
+    blame = Blame()
+    blame.accuse({b"GET /boom", b"GET /a", b"GET /b"})
+    assert blame.may_try_again(b"GET /boom", 3)
+    blame.acquit(b"GET /a")
+    blame.acquit(b"GET /b")
+    blame.accuse({b"GET /boom", b"GET /c"})
+    assert not blame.may_try_again(b"GET /boom", 2)
+    assert blame.may_try_again(b"GET /c", 2)
+    assert blame.counts == {b"GET /boom": 2, b"GET /c": 1}
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    blame = Blame()
+    for number in range(3 * MOST):
+        blame.accuse({b"GET /%d" % number})
+    assert len(blame.counts) == MOST
+    assert b"GET /%d" % (3 * MOST - 1) in blame.counts
+
+
+async def test_a_process_that_was_dead_before_the_send_is_no_reason_to_give_up_a_post() -> None:
+    first, second = Origin(dies), Origin()
+    async with front(first, second) as proxy:
+        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
+        await proxy.apply(backends=pictures)
+        async with proxy.client() as client:
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            await first.until(lambda o: len(o.requests) == 1)
+            proxy.say("exited", backend="web-0", generation=2, at=monotonic() - 10, own_doing=False)
+            await proxy.until(lambda f: bool(f.heard("casualties")))
+            die(first)
+            assert (await client.response()).status == 200
+        assert second.requests[0].body == b"hi"
+
+
+async def test_a_post_that_may_have_run_is_not_sent_twice() -> None:
+    first, second = Origin(dies), Origin()
+    async with front(first, second) as proxy:
+        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
+        await proxy.apply(backends=pictures)
+        async with proxy.client() as client:
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            await first.until(lambda o: len(o.requests) == 1)
+            die(first)
+            proxy.say("exited", backend="web-0", generation=2, at=monotonic(), own_doing=False)
+            assert (await client.response()).status == 502
+        assert not second.requests
+
+
+async def test_four_innocents_beside_it_are_all_answered() -> None:
+    first, second = Origin(dies), Origin()
+    async with front(first, second) as proxy, AsyncExitStack() as stack:
+        alone = (backend(0, first.port, since=SPAWNED, generation=2),)
+        both = (*alone, backend(1, second.port, since=SPAWNED, generation=2))
+        await proxy.apply(backends=alone)
+        clients = [await stack.enter_async_context(proxy.client()) for _ in range(5)]
+        for number, client in enumerate(clients):
+            await client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+        await first.until(lambda o: len(o.requests) == 5)
+        await proxy.apply(backends=both)
+        proxy.say("exited", backend="web-0", generation=2, at=monotonic(), own_doing=True)
+        die(first)
+        with trio.fail_after(3):
+            assert [(await client.response()).status for client in clients] == [200] * 5
+        assert not proxy.proxy.view.blame.counts, "all of them have succeeded since"
