@@ -67,7 +67,10 @@ async def _ask(stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec)
         fields = [("Host", _authority(host, port)), ("User-Agent", "balancer-probe"), ("Connection", "close")]
         await stream.send_all(peer.request("GET", spec.path, fields))
         while (head := peer.response_head()) is None:
-            peer.feed(await stream.receive_some(MAX_BODY))
+            data = await stream.receive_some(MAX_BODY)
+            if not data:
+                raise ProbeFailed("it closed the connection before a whole HTTP response head")
+            peer.feed(data)
         if not any(first <= head.status <= last for first, last in spec.status):
             raise ProbeFailed(f"status {head.status}")
         if spec.body is None:
@@ -77,7 +80,8 @@ async def _ask(stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec)
             peer.feed(await stream.receive_some(MAX_BODY))
             body += peer.pieces()
     except (PeerError, trio.BrokenResourceError) as error:
-        raise ProbeFailed(str(error) or "the connection broke") from None
+        why = f" ({error})" if str(error) else ""
+        raise ProbeFailed(f"no whole HTTP response{why}") from None
     if spec.body.search(body[:MAX_BODY]) is None:
         raise ProbeFailed("the body does not contain what health.body asks for")
 
