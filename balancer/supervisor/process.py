@@ -27,6 +27,7 @@ from balancer.supervisor.proxies import Proxies
 from balancer.supervisor.reload import Reloads
 from balancer.supervisor.signals import handle_signals
 from balancer.supervisor.slot import now
+from balancer.supervisor.spawn import raise_descriptor_limit
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.truth import Truth
 from balancer.supervisor.wanted import wanted_slots
@@ -81,6 +82,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         """Bind what clients and people talk to. Raises BalancerError when something cannot be had."""
+        raise_descriptor_limit()
         self.settings = settings
         self.closers: list[Callable[[], object]] = []
         try:
@@ -93,7 +95,7 @@ class Supervisor:
         except BaseException:
             self.close()
             raise
-        self.console = Console()
+        self.console = Console(grace=1.0)
         self.closers.append(self.console.close)
         coloured = takes_colour(sys.stderr)
         self.log = Log(self.console, settings.log.level, settings.log.format, coloured)
@@ -218,6 +220,7 @@ class Supervisor:
             lambda: len(self.proxies.live) > 0 and all(proxy.is_ready for proxy in self.proxies.live.values())
         )
         tell_service_manager(READY="1", STATUS="serving", MAINPID=str(os.getpid()))
+        self.console.release()
         self.events.record("serving")
         if on_started is not None:
             on_started(self.console.write)

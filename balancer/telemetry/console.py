@@ -22,9 +22,12 @@ _SGR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 class Console:
-    """Writes lines to a descriptor from a thread of its own. `write` may be called from any thread and never blocks."""
+    """Writes lines to a descriptor from a thread of its own. `write` may be called from any thread and never blocks.
 
-    def __init__(self, fd: int = 2, queued: int = QUEUED) -> None:
+    grace: seconds in which lines wait for `release`, as to make the first ones takes the processor from a start.
+    """
+
+    def __init__(self, fd: int = 2, queued: int = QUEUED, grace: float = 0.0) -> None:
         self.written = 0  # lines
         self.dropped = 0
         self._fd = fd
@@ -35,6 +38,12 @@ class Console:
         self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._released = threading.Event()
+        self._grace = grace
+
+    def release(self) -> None:
+        """The start is over: write what waits, and from now on at once."""
+        self._released.set()
 
     def write(self, line: str | Callable[[], str]) -> bool:
         """One line without its end, or what makes it (in the thread). False: dropped, as the queue is full or the console closed."""
@@ -55,6 +64,7 @@ class Console:
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what waits, for at most `timeout` seconds."""
+        self._released.set()
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -62,6 +72,7 @@ class Console:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        self._released.wait(self._grace)
         while lines := self._take():
             try:
                 rest = memoryview(b"".join(map(_bytes, lines)))

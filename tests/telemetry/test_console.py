@@ -4,6 +4,7 @@ import io
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -75,6 +76,32 @@ def test_a_reader_that_has_left_and_a_line_that_cannot_be_made() -> None:
     console.close(10)
     assert (console.written, console.dropped) == (0, 1)
     assert not console.write("too late")
+    os.close(written)
+
+
+@pytest.mark.parametrize("end", [Console.release, Console.close])
+def test_the_lines_of_a_start_wait_until_it_is_over(end: Callable[[Console], None]) -> None:
+    read, written = os.pipe()
+    os.set_blocking(read, False)
+    made = threading.Event()
+
+    def line() -> str:
+        made.set()
+        return "made"
+
+    console = Console(written, grace=30)
+    console.write(line)
+    assert not made.wait(0.2)
+    end(console)
+    assert made.wait(5)
+    console.close(5)
+    assert os.read(read, 100) == b"made\n"
+    console = Console(written, grace=0.05)
+    made.clear()
+    console.write(line)
+    assert made.wait(5)
+    console.close(5)
+    os.close(read)
     os.close(written)
 
 
