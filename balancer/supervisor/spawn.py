@@ -5,10 +5,12 @@ Always from the main thread: PR_SET_PDEATHSIG fires when the *thread* that forke
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -18,6 +20,7 @@ from balancer.settings.programs import ProgramNotFound, resolve, search_path
 
 _PR_SET_PDEATHSIG: Final = 1
 _KILL_TIME: Final = 1.0  # seconds
+_DESCRIPTORS: Final = resource.getrlimit(resource.RLIMIT_NOFILE)  # as we got it, and as every child gets it
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 # What belongs to this process and would mislead a child.
 _OWN: Final = frozenset(
@@ -30,6 +33,14 @@ _OWN: Final = frozenset(
 
 class CannotStart(BalancerError):
     """The program could not be started; the text is a sentence for people."""
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors for this process as it may have: five belong to each backend.
+
+    Children keep the limit that we were given: a program that uses select(2) breaks with numbers above 1023.
+    """
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS[1], _DESCRIPTORS[1]))
 
 
 class Process:
@@ -45,20 +56,27 @@ class Process:
         self.err = err
         self.exited = trio.Event()
         self.returncode: int | None = None
+        self.ended_at = 0.0  # CLOCK_MONOTONIC seconds when its end was seen
         self._popen = popen
         self._pidfd = os.pidfd_open(popen.pid)
 
-    async def watch(self) -> None:
-        """Wait for the end, kill what is left of the group, reap. To be run as a task for as long as the process lives."""
+    async def watch(self, ended: Callable[[], None] = lambda: None) -> None:
+        """Wait for the end, kill what is left of the group, reap. To be run as a task for as long as the process lives.
+
+        ended: called at once, when the code is known and nobody else has heard of it.
+        """
         try:
             await trio.lowlevel.wait_readable(self._pidfd)
         finally:
+            self.ended_at = time.monotonic()
             # Before reaping: as long as the leader is a zombie nobody else can have its group's number.
             self.kill()
             # Cancelled, it has just been killed; the kernel needs a moment for that.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _KILL_TIME):
                 await trio.lowlevel.wait_readable(self._pidfd)
             self._reap()
+            ended()
+            self.exited.set()
             os.close(self._pidfd)
 
     def signal(self, number: int) -> None:
@@ -84,7 +102,6 @@ class Process:
     def _reap(self) -> None:
         code = self._popen.poll()
         self.returncode = -signal.SIGKILL if code is None else code
-        self.exited.set()
 
 
 def start(
@@ -108,7 +125,8 @@ def start(
 
     def die_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The parent may have died before the line above took effect.
+        resource.setrlimit(resource.RLIMIT_NOFILE, _DESCRIPTORS)
+        # The parent may have died before the first line took effect.
         if os.getppid() != parent:
             os._exit(127)
 
