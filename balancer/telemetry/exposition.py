@@ -111,7 +111,7 @@ def _traffic(ledger: Ledger, reading: Reading) -> list[Metric]:
                 if count or (is_there and pool):
                     family.add_metric([pool, reason.value], count)
         if pool:
-            _add_histogram(queue, [pool], *histogram_of(row, columns.QUEUE))
+            _add_histogram(queue, [pool], *histogram_of(row, columns.QUEUE), is_wanted=is_there)
             if is_there:
                 queue_length.add_metric([pool], max(0, row[columns.QUEUE_LENGTH]))
 
@@ -247,9 +247,11 @@ def _single(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"balancer_{name}", text, value=value)
 
 
-def _add_histogram(family: HistogramMetricFamily, labels: Sequence[str], counts: Sequence[int], total: float) -> None:
-    """From counts per bucket, which are added up here; nothing for a histogram that has seen nothing."""
-    if not any(counts):
+def _add_histogram(
+    family: HistogramMetricFamily, labels: Sequence[str], counts: Sequence[int], total: float, is_wanted: bool = False
+) -> None:
+    """From counts per bucket, which are added up here; one that has seen nothing is left out unless it is wanted even so."""
+    if not any(counts) and not is_wanted:
         return
     reached = 0
     buckets = []

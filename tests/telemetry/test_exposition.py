@@ -107,6 +107,16 @@ def test_a_backend_that_is_gone_keeps_its_counters_and_loses_its_gauges() -> Non
             assert not any(sample.labels.get("backend") == "web-9" for sample in family.samples), name
 
 
+def test_what_has_not_happened_yet_counts_from_zero() -> None:
+    ledger = Ledger(Table.create(1))
+    ledger.pool("web")
+    found = families(render(ledger, Reading(pools=[PoolReading("web")], listeners=["web"]))[1])
+    assert value(found, "balancer_queue_seconds", "_count", pool="web") == 0
+    assert value(found, "balancer_errors_total", pool="web", reason="queue_full") == 0
+    assert value(found, "balancer_reloads_total", result="failed") == 0
+    assert value(found, "balancer_connections_total", listener="web") == 0
+
+
 def test_openmetrics_says_the_same() -> None:
     content_type, body = render(*scene(), openmetrics_wanted=True)
     assert content_type.startswith("application/openmetrics-text")
