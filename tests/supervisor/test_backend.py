@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import trio
 from balancer.pool.lifecycle import Health, Intent, Phase
 from balancer.supervisor.restart import RestartPolicy
 from balancer.supervisor.slot import Slot
+from balancer.supervisor.spawn import raise_descriptor_limit
 from balancer.supervisor.spec import Launch
 from tests.supervisor.ground import QUICK, app, ground, talker
 
@@ -236,3 +238,17 @@ async def test_the_death_of_one_that_spoke_is_a_crash_and_no_farewell() -> None:
         assert slot.restarts == {"crash": 1}
         assert slot.current is not None
         assert slot.current.leaving == ""
+
+
+async def test_it_gets_the_descriptor_limit_that_we_were_given() -> None:
+    show = "import resource;print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    given, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_descriptor_limit()
+    try:
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
+        async with ground() as g:
+            g.add(Launch(group="", command=(sys.executable, "-c", show)))
+            await g.event("exited")
+        assert g.lines[0].text == str(given)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (given, most))
