@@ -11,6 +11,7 @@ from balancer.http1.responses import ResponseHead
 DEFAULT_ID_HEADER = b"x-request-id"
 _EXTENDED = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
 _FIT_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
+_OWN_HOP = re.compile(rb"(?:[Hh][Tt][Tt][Pp]/)?[0-9](?:\.[0-9])?[ \t]+balancer(?:[ \t].*)?", re.DOTALL).fullmatch
 _TOKEN_HOST = re.compile(rb"[A-Za-z0-9._~\-]+").fullmatch
 
 
@@ -98,19 +99,27 @@ def forwarded_for(head: RequestHead) -> bytes | None:
     return b", ".join(found) if found else None
 
 
+def own_hops(head: RequestHead) -> int:
+    """How many balancers the request has come through, by the names in Via."""
+    said = values(head.special, b"via")
+    return sum(_OWN_HOP(hop.strip(b" \t")) is not None for hop in b",".join(said).split(b",")) if said else 0
+
+
 @lru_cache(maxsize=256)
-def forwarded_block(client_ip: str, proto: bytes, host: bytes) -> bytes:
+def forwarded_block(client_ip: str, proto: bytes, host: bytes, hops: int = 0) -> bytes:
     """The lines that tell a backend who asked, when nobody before us is believed.
 
     client_ip: without brackets or port; "" when the client has no address (a Unix socket). proto: b"http" or b"https".
-    host: as the client sent it; b"" leaves X-Forwarded-Host out.
+    host: as the client sent it; b"" leaves X-Forwarded-Host out. hops: balancers before us, see `own_hops`; they stay in Via,
+    trusted or not, because by their number a loop is found.
     """
     address = client_ip.encode("ascii")
     lines = [b"X-Forwarded-For: %s\r\n" % address] if address else []
     lines.append(b"X-Forwarded-Proto: %s\r\n" % proto)
     if host:
         lines.append(b"X-Forwarded-Host: %s\r\n" % host)
-    lines.append(b"Forwarded: %s\r\nVia: 1.1 balancer\r\n" % _forwarded_element(address, proto, host))
+    via = b", ".join([b"1.1 balancer"] * (hops + 1))
+    lines.append(b"Forwarded: %s\r\nVia: %s\r\n" % (_forwarded_element(address, proto, host), via))
     return b"".join(lines)
 
 

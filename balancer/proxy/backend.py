@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from balancer.pool.habits import Habits
 from balancer.pool.latency import Latency
 from balancer.pool.snapshot import BackendPicture
 from balancer.proxy.blame import Exit
@@ -32,6 +33,7 @@ class Backend:
         "family",
         "generation",
         "given_weight",
+        "habits",
         "idle",
         "in_flight",
         "is_spawned",
@@ -70,6 +72,7 @@ class Backend:
         self.draining = picture.draining
         # what this proxy does with it
         self.idle: list[Upstream] = []
+        self.habits = Habits()
         self.in_flight = 0
         self.latency = Latency()
         self.failures = 0  # in a row

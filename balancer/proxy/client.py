@@ -14,36 +14,42 @@ from balancer.http1.chunked import ChunkedReader
 from balancer.http1.framing import CHUNKED
 from balancer.http1.headers import downstream_fields
 from balancer.http1.heads import RequestHead, parse_request
-from balancer.http1.replies import closes, prefers_json, reply, status_of
+from balancer.http1.replies import closes, status_of
 from balancer.http1.responses import ResponseHead
 from balancer.net.linger import linger
 from balancer.net.wire import Wire
 from balancer.proxy import relay
-from balancer.proxy.compose import compose_request, id_names, own_request_id, response_start
+from balancer.proxy.compose import compose_request, own_answer, own_request_id, response_start
 from balancer.proxy.exchange import NO_POOL_ROW, Exchange
+from balancer.proxy.hops import COUNTED, forwards_left
 from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upload import Upload, take_body
 from balancer.proxy.upstream import Upstream
 
+TURNED_AWAY: Final = 1.0  # seconds for the head of a request that gets a refusal whatever it says
 _NOTHING: Final = RequestHead(b"-", b"-", 1, b"", 0, b"", [])  # stands for a request that could not be read
 
 
 class Client:
-    """A connected client. `waits_since`: CLOCK_MONOTONIC seconds since when it is idle between requests; 0 while it is not."""
+    """A connected client.
+
+    waits_since: CLOCK_MONOTONIC seconds since when it is idle between requests; 0 while it is not. started: when the first byte of
+    its present or last request came. exchange: the request that is being served.
+    """
 
     __slots__ = (
         "_buffer",
         "_lingers",
-        "_proto",
         "_served",
         "_service",
-        "_started",
         "address",
         "exchange",
         "is_trusted",
         "listener",
+        "proto",
+        "started",
         "waits_since",
         "wire",
     )
@@ -56,7 +62,7 @@ class Client:
         self.listener = listener
         self.address = address
         self.is_trusted = is_trusted
-        self._proto = b"http"
+        self.proto = b"http"
         self._buffer = b""  # read, but not used yet
         self._served = 0
         self._lingers = False  # the client may still be sending when our last word is said
@@ -64,7 +70,7 @@ class Client:
         wire.write_timeout = service.view.picture.body_timeout
         wire.late_write = Reason.CLIENT_GONE
         # request
-        self._started = 0.0
+        self.started = 0.0
         self.exchange: Exchange | None = None
 
     async def run(self) -> None:
@@ -84,6 +90,18 @@ class Client:
             pass  # the client is gone, at a moment when nothing was owed to it
         except Exception as error:
             self._service.report_bug(error)
+
+    async def turn_away(self, fault: Fault) -> None:
+        """Answer its first request with this, if one comes soon, and nothing more."""
+        head = None
+        try:
+            with trio.move_on_after(TURNED_AWAY):
+                head = await self._read_head()
+            if head is not None:
+                await self._refuse(Exchange(head, self.started), None, fault)
+                await linger(self.wire)
+        except Fault:
+            pass
 
     def has_something_to_say(self) -> bool:
         """Whether bytes of a request have come that nobody has read yet. Asks the kernel."""
@@ -110,8 +128,8 @@ class Client:
             except Fault:
                 return None  # nothing was asked, so nothing is answered
             self.waits_since = 0.0
-        self._started = monotonic()
-        wire.read_deadline = self._started + picture.header_timeout
+        self.started = monotonic()
+        wire.read_deadline = self.started + picture.header_timeout
         while True:
             if not data:
                 return None
@@ -125,7 +143,7 @@ class Client:
 
     async def _serve(self, head: RequestHead) -> bool:
         """Answer one request; whether the connection goes on."""
-        x = Exchange(head, self._started)
+        x = Exchange(head, self.started)
         self.exchange = x
         self._served += 1
         length = head.length
@@ -146,6 +164,13 @@ class Client:
         finally:
             self.exchange = None
 
+    def _check_rate(self, x: Exchange) -> None:
+        limits = self._service.view.limits.get(self.listener)
+        if limits is not None:
+            x.retry_after = limits.take(self.address, x.started)
+            if x.retry_after:
+                raise Fault(Side.CLIENT, Reason.TOO_MANY_REQUESTS)
+
     def _expect_upload(self, x: Exchange, nursery: trio.Nursery, reader: ChunkedReader | None) -> None:
         view = self._service.view
         upload = Upload(self.wire, nursery, self._service.pipes, view.picture.body_timeout)
@@ -162,13 +187,17 @@ class Client:
         wire = self.wire
         pool: Pool | None = None
         try:
+            if service.view.limits:
+                self._check_rate(x)
+            if x.head.method in COUNTED and forwards_left(x.head) == 0:
+                return await self._refuse(x, None, None)
             pool, x.target = service.view.route(self.listener, x.head.host, x.target)
             x.pool = pool
             if pool.key_of is not None:
                 x.key = pool.key_of(x.head, self.address)
             if pool.sticky is not None:
                 x.slot = pool.sticky.slot(x.head)
-            compose_request(x, service, self.address, self._proto, self.is_trusted, pool.picture.pass_host)
+            compose_request(x, service, self.address, self.proto, self.is_trusted, pool.picture.pass_host)
             response, upstream = await service.forwarder.forward(x, pool, wire, self._send_interim)
         except Fault as fault:
             return await self._refuse(x, pool, fault)
@@ -273,33 +302,24 @@ class Client:
             x.sent = tunnel.to_client
             x.received = tunnel.to_backend
 
-    async def _refuse(self, x: Exchange, pool: Pool | None, fault: Fault) -> bool:
-        """Answer a request ourselves, if the client is still there; whether the connection goes on."""
+    async def _refuse(self, x: Exchange, pool: Pool | None, fault: Fault | None) -> bool:
+        """Answer a request ourselves (`compose.own_answer`), if the client is still there; whether the connection goes on."""
         service = self._service
         x.fault = fault
         has_claim = x.status != 0  # the answer of a backend that turned out to be broken; its owner counts it
-        x.status = status_of(fault)
+        x.status = 200 if fault is None else status_of(fault)
         head = x.head
         goes_on = False
         if not has_claim:
             seconds = x.count(service.cells, self._pool_row(pool))
             if x.backend is not None:
                 service.view.release(x.backend)
-        if fault.reason is not Reason.CLIENT_GONE:
+        if fault is None or fault.reason is not Reason.CLIENT_GONE:
             x.request_id = x.request_id or own_request_id(head, service, self.is_trusted)
             has_body_to_come = head.length != 0 and not (x.upload is None and x.body)
-            goes_on = head.keep_alive and not has_body_to_come and not service.view.stopping and not closes(fault)
-            message = reply(
-                fault,
-                minor=head.minor,
-                accept_json=prefers_json(head.fields),
-                request_id=x.request_id,
-                id_header=id_names(service.view.picture.request_id_header)[0],
-                retry_after=round(pool.picture.retry_after) if pool is not None else None,
-                close=not goes_on,
-                head_only=head.method == b"HEAD",
-                date=service.date(),
-            )
+            goes_on = head.keep_alive and not has_body_to_come and not service.view.stopping
+            goes_on = goes_on and (fault is None or not closes(fault))
+            message = own_answer(x, service, pool, fault, not goes_on)
             try:
                 await self.wire.send(message)
             except Fault:
@@ -313,7 +333,7 @@ class Client:
         """Answer what could not be read as a request."""
         if fault.reason is Reason.CLIENT_GONE:
             return
-        await self._refuse(Exchange(_NOTHING, self._started or monotonic()), None, fault)
+        await self._refuse(Exchange(_NOTHING, self.started or monotonic()), None, fault)
 
     def _cut(self, x: Exchange, fault: Fault) -> None:
         """End a response that was begun and cannot be finished, so that nobody takes it for whole."""

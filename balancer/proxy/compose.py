@@ -6,11 +6,15 @@ Most of a head is passed on as the block of bytes that it is (`http1/headers`); 
 import re
 from functools import lru_cache
 
+from balancer.errors import Fault
 from balancer.http1.framing import CHUNKED
 from balancer.http1.headers import downstream_fields, extended_block, forwarded_block, request_id, upstream_fields
 from balancer.http1.heads import RequestHead
+from balancer.http1.replies import prefers_json, reply
 from balancer.http1.responses import ResponseHead
 from balancer.proxy.exchange import Exchange
+from balancer.proxy.hops import COUNTED, check_loop, counted_down, last_answer
+from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 
 
@@ -20,15 +24,19 @@ def compose_request(
     """Work out `x.request_id` and `x.upstream_head`: the whole head, or without Host where that depends on the backend.
 
     address: the client's; proto: b"http" or b"https"; is_trusted: the client is a proxy whose word on others is taken.
+    Raises Fault (508) when the request goes round in a loop.
     """
     head = x.head
     name, lower = id_names(service.view.picture.request_id_header)
     fields = upstream_fields(head, is_trusted, pass_host, lower)
+    hops = check_loop(head) if head.special else 0
+    if head.method in COUNTED:
+        fields = counted_down(head, fields)
     if is_trusted:
         block = extended_block(head, address, proto, head.host)
         x.request_id = request_id(head, lower)
     else:
-        block = forwarded_block(address, proto, head.host)
+        block = forwarded_block(address, proto, head.host, hops)
     if not x.request_id:
         x.request_id = service.next_request_id()
         block = b"%s%s: %s\r\n" % (block, name, x.request_id)
@@ -54,6 +62,28 @@ def response_start(x: Exchange, response: ResponseHead, service: Service) -> byt
     if sticky is not None and x.backend is not None and x.backend.name != x.slot:
         fields += sticky.line(x.backend.name)
     return b"HTTP/1.1 %d %s\r\n%s%s: %s\r\n" % (response.status, response.reason, fields, name, x.request_id)
+
+
+def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | None, close: bool) -> bytes:
+    """What we say ourselves: to a fault, or (None) as the last recipient, because the request may go no further."""
+    name = id_names(service.view.picture.request_id_header)[0]
+    head = x.head
+    if fault is None:
+        fields, body = last_answer(head)
+        tail = b"Connection: close\r\n" if close else b"" if head.minor else b"Connection: keep-alive\r\n"
+        lines = (fields, service.date(), name, x.request_id, tail, body)
+        return b"HTTP/1.1 200 OK\r\n%sDate: %s\r\n%s: %s\r\n%s\r\n%s" % lines
+    return reply(
+        fault,
+        minor=head.minor,
+        accept_json=prefers_json(head.fields),
+        request_id=x.request_id,
+        id_header=name,
+        retry_after=x.retry_after or (round(pool.picture.retry_after) if pool is not None else None),
+        close=close,
+        head_only=head.method == b"HEAD",
+        date=service.date(),
+    )
 
 
 def own_request_id(head: RequestHead, service: Service, is_trusted: bool) -> bytes:

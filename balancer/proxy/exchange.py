@@ -40,6 +40,7 @@ class Exchange:
         "pool",
         "received",
         "request_id",
+        "retry_after",
         "sent",
         "sent_at",
         "slot",
@@ -69,6 +70,7 @@ class Exchange:
         self.sent_at = 0.0  # the attempt in progress
         # to the client
         self.status = 0
+        self.retry_after = 0  # seconds, with an answer of our own; 0: not known here
         self.received = 0  # body bytes from the client
         self.sent = 0  # body bytes to the client
         self.fault: Fault | None = None

@@ -11,6 +11,8 @@ from typing import Final
 import trio
 
 from balancer.errors import Fault, Moment, Reason, Side
+from balancer.http1.framing import members
+from balancer.http1.headers import field_values
 from balancer.http1.replies import IDEMPOTENT, may_retry
 from balancer.http1.responses import ResponseHead, parse_response
 from balancer.net.poller import Poller
@@ -71,11 +73,7 @@ class Forwarder:
             x.backend = backend
             upstream = None
             try:
-                upstream = take_idle(backend) if stale_left else None
-                if upstream is not None and not self._may_assume_open(x) and not upstream.is_open():
-                    # What cannot be sent twice goes on a connection that is known to be open: asked, not assumed.
-                    upstream.close()
-                    upstream = None
+                upstream = take_idle(backend, self._must_be_safe(x)) if stale_left else None
                 if upstream is None:
                     upstream = await self._connect(backend, client)
                     self._cells[backend.base + CONNECTIONS_NEW] += 1
@@ -188,8 +186,10 @@ class Forwarder:
                 if head is None:
                     break
                 if head.status >= 200 or head.status == 101:
-                    if head.status == 101 and not x.head.upgrade:
+                    if head.status == 101 and not _was_offered(head.upgrade, x.head.upgrade):
                         raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, Moment.AFTER_SEND, "101 that nobody asked for")
+                    if not upstream.is_reused:
+                        upstream.backend.habits.hear(field_values(head.fields, b"keep-alive"))
                     upstream.buffer = buffer[head.size :]
                     return head
                 interims += 1
@@ -226,14 +226,19 @@ class Forwarder:
         return granted
 
     @staticmethod
-    def _may_assume_open(x: Exchange) -> bool:
-        """Whether it does no harm if a kept connection turns out to be closed: the request is sent again on another."""
-        return x.upload is None and x.head.method in IDEMPOTENT
+    def _must_be_safe(x: Exchange) -> bool:
+        """Whether it does harm if a kept connection turns out to be closed: the request cannot be sent again on another."""
+        return x.upload is not None or x.head.method not in IDEMPOTENT
 
     @staticmethod
     def _has_others(pool: Pool, tried: list[Backend]) -> bool:
         """Whether some backend that was not tried may still come free, or none is there at all and one is expected."""
         return not pool.candidates or any(backend not in tried for backend in pool.candidates)
+
+
+def _was_offered(taken: bytes, offered: bytes) -> bool:
+    """Whether a 101 switches to something, and to nothing that the client had not named (RFC 9110 7.8)."""
+    return bool(taken) and set(members([taken])) <= set(members([offered]))
 
 
 def with_host(message: bytes, authority: bytes) -> bytes:

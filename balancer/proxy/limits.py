@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from math import ceil
 from typing import Final
 
-from balancer.pool.snapshot import LimitPicture
+from balancer.pool.snapshot import LimitPicture, ListenerPicture
 
 REMEMBERED: Final = 65536  # addresses whose rate is watched; beyond, who was seen least recently is forgotten
 _FORGET: Final = REMEMBERED // 8  # at once: looking for them costs a pass over all
@@ -44,13 +44,17 @@ class Limits:
             return False
         return is_within(address, self._deny) or bool(self._allow and not is_within(address, self._allow))
 
-    def enter(self, address: str) -> int:
-        """One more connection. By how many it is over the limit, 0 for none; counted all the same until `leave`."""
-        if not address:
-            return 0
-        key = client_key(address)
-        self._open[key] = count = self._open.get(key, 0) + 1
-        return max(0, count - self._connections) if self._connections else 0
+    def enter(self, address: str) -> None:
+        """One more connection, counted until `leave`."""
+        if address:
+            key = client_key(address)
+            self._open[key] = self._open.get(key, 0) + 1
+
+    def excess(self, address: str) -> float:
+        """How far its connections, the newest included, are over the limit, as a share of it; 0 when they are not."""
+        if not self._connections or not address:
+            return 0.0
+        return max(0.0, self._open[client_key(address)] / self._connections - 1)
 
     def leave(self, address: str) -> None:
         """A connection that was counted has ended."""
@@ -87,6 +91,20 @@ class Limits:
         full = [key for key, at in full_at.items() if at <= now]
         for key in full if len(full) >= _FORGET else list(full_at)[:_FORGET]:
             del full_at[key]
+
+
+def renewed(old: dict[str, Limits], listeners: tuple[ListenerPicture, ...]) -> dict[str, Limits]:
+    """The limits by listener as a snapshot says; those that stay keep their counts."""
+    found = {}
+    for listener in listeners:
+        if listener.limit is not None:
+            limits = old.get(listener.name)
+            if limits is None:
+                limits = Limits(listener.limit)
+            else:
+                limits.update(listener.limit)
+            found[listener.name] = limits
+    return found
 
 
 @lru_cache(maxsize=4096)

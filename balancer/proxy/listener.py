@@ -1,28 +1,38 @@
 """Accepts clients: one task per listening socket, one task per connection.
 
 Above `max_connections` the connection that has been idle longest makes room; when none is idle, newcomers wait in the kernel's
-queue. Out of descriptors it does the same, says so, and loses nothing that it has.
+queue. Out of descriptors it does the same, says so, and loses nothing that it has. What a connection must show or may not do before
+its first request, the PROXY header and the limits of its listener, is seen to here.
 """
 
 import errno
+import resource
 import socket
 from collections.abc import Callable
 from heapq import nsmallest
-from ipaddress import ip_address, ip_network
+from math import inf
+from time import monotonic
 from typing import Final
 
 import trio
 
 from balancer.errors import Fault, Reason, Side
+from balancer.net.proxy_protocol import receive_header
 from balancer.net.wire import Wire
 from balancer.proxy.client import Client
+from balancer.proxy.exchange import NO_POOL_ROW
+from balancer.proxy.limits import Limits, is_within, networks
 from balancer.proxy.service import Service
-from balancer.telemetry.table import CONNECTIONS, CONNECTIONS_TOTAL, PROXY_CONNECTIONS
+from balancer.telemetry.table import CONNECTIONS, CONNECTIONS_TOTAL, ERRORS, PROXY_CONNECTIONS, REASON_OFFSET
 
+_RESERVED: Final = 128  # descriptors for all but connections: listeners, kept pipes, logs, libraries
 _BURST: Final = 64  # connections accepted before other tasks get a turn
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _RETRY: Final = 0.1  # seconds until the next try when the kernel refuses; Go's and trio's own servers take 5 to 100 ms
+_SILENCE: Final = 10.0  # seconds between two complaints of a kind
 _EVICT_AT_ONCE: Final = 64  # idle ones looked up per search: a search goes over all connections
+_SEARCH_AGAIN: Final = 0.05  # seconds after a search that found nobody
+_SLOW_HEAD: Final = 1.0  # seconds; a head that has not come whole by then may make room for others
 
 
 class Listener:
@@ -38,8 +48,13 @@ class Listener:
         self._base = table.listener_base(view.proxy, row)
         self._proxy_base = table.proxy_base(view.proxy)
         self._is_unix = sock.family is socket.AF_UNIX
-        self._evictable: list[Client] = []
-        self._complained = -1e9
+        self._evictable: list[tuple[float, Client]] = []  # (since when, who), the oldest last
+        self._search_at = 0.0
+        # Each client may need a connection to a backend too.
+        self._most = max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED) // 2)
+        self._complained: dict[str, float] = {}
+        if self._most < view.picture.max_connections:
+            self._complain("the limit of open files allows fewer connections", at_most=str(self._most))
         if not self._is_unix:
             # Accepted sockets inherit it, which saves a system call for each of them.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -51,17 +66,20 @@ class Listener:
             try:
                 await trio.lowlevel.wait_readable(sock)
                 for _ in range(_BURST):
-                    if not await self._has_room():
+                    if not await self._may_accept():
                         break
                     connection, address = sock.accept()
+                    if self._is_full():
+                        self._evict()
                     self._admit(connection, address, nursery.start_soon)
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
+                text = error.strerror or str(error)
                 if error.errno not in _EXHAUSTED:
-                    self._complain("cannot accept a connection", error)
+                    self._complain("cannot accept a connection", error=text)
                 elif not self._evict():
-                    self._complain("out of file descriptors or memory: new connections wait", error)
+                    self._complain("out of file descriptors or memory: new connections wait", error=text)
                 await trio.sleep(_RETRY)
 
     def close(self) -> None:
@@ -78,9 +96,9 @@ class Listener:
             connection.close()
             raise
         ip = "" if self._is_unix else _plain(address[0])
-        trusted = service.view.listeners[self._name].trusted_proxies
-        is_trusted = bool(trusted) and _is_within(ip, trusted)
-        start(self._serve, Client(service, wire, self._name, ip, is_trusted))
+        client = Client(service, wire, self._name, ip, self._is_trusted(ip))
+        service.clients.add(client)  # here, so that the rest of a burst counts it
+        start(self._serve, client)
 
     async def _serve(self, client: Client) -> None:
         service = self._service
@@ -88,57 +106,127 @@ class Listener:
         cells[self._base + CONNECTIONS_TOTAL] += 1
         cells[self._base + CONNECTIONS] += 1
         cells[self._proxy_base + PROXY_CONNECTIONS] += 1
-        service.clients.add(client)
+        limits: Limits | None = None
         try:
-            await client.run()
+            if not service.view.listeners[self._name].proxy_protocol or await self._is_announced(client):
+                limits = service.view.limits.get(self._name)
+                if limits is None:
+                    await client.run()
+                else:
+                    limits.enter(client.address)
+                    await self._serve_within(limits, client)
         finally:
             client.wire.close()
+            if limits is not None:
+                limits.leave(client.address)
             service.clients.discard(client)
             cells[self._base + CONNECTIONS] -= 1
             cells[self._proxy_base + PROXY_CONNECTIONS] -= 1
             service.room.set()
 
-    async def _has_room(self) -> bool:
-        """Whether one more may be accepted now; waits for a connection to end when all are busy."""
+    async def _is_announced(self, client: Client) -> bool:
+        """Take the PROXY header and what it says of the client; whether there was a good one."""
+        client.waits_since = monotonic()
+        peer = client.address
+        try:
+            announced = await receive_header(client.wire)
+        except Fault as fault:
+            if fault.reason is Reason.BAD_PROXY_HEADER:
+                view = self._service.view
+                row = view.table.pool_base(view.proxy, NO_POOL_ROW)
+                self._service.cells[row + ERRORS + REASON_OFFSET[fault.reason]] += 1
+                self._complain("a connection without a good PROXY header", peer=peer, error=fault.detail or "too late")
+            return False
+        if announced.address is not None:
+            client.address = announced.address
+            client.is_trusted = self._is_trusted(announced.address)
+        if announced.is_tls:
+            client.proto = b"https"
+        return True
+
+    async def _serve_within(self, limits: Limits, client: Client) -> None:
+        if limits.is_denied(client.address):
+            await client.turn_away(Fault(Side.CLIENT, Reason.DENIED))
+        elif not (excess := limits.excess(client.address)):
+            await client.run()
+        elif excess <= 1:
+            await client.turn_away(Fault(Side.CLIENT, Reason.TOO_MANY_CONNECTIONS))
+        # Beyond twice the limit it is a flood, and an answer would cost a place for a second.
+
+    def _is_trusted(self, ip: str) -> bool:
+        trusted = self._service.view.listeners[self._name].trusted_proxies
+        if not trusted:
+            return False
+        return is_within(ip, networks(trusted)) if ip else "unix:" in trusted
+
+    async def _may_accept(self) -> bool:
+        """Whether one more may be accepted now; waits for a connection to end when there are too many and all are busy."""
+        if not self._is_full() or self._find_evictable() is not None:
+            return True
         service = self._service
-        if len(service.clients) < service.view.picture.max_connections:
-            return True
-        if self._evict():
-            return True
         service.room = trio.Event()
         # The deadline is there because an idle connection can appear without any ending.
         with trio.move_on_after(_RETRY):
             await service.room.wait()
         return False
 
-    def _evict(self) -> bool:
-        """End the connection that has been idle longest; whether there was one."""
-        if not self._evictable:
-            idle = [client for client in self._service.clients if client.waits_since]
-            self._evictable = nsmallest(_EVICT_AT_ONCE, idle, key=lambda client: client.waits_since)
-            self._evictable.reverse()
-        while self._evictable:
-            client = self._evictable.pop()
-            if client.waits_since and client.wire.fd >= 0:
-                client.waits_since = 0.0
-                client.wire.interrupt(Fault(Side.CLIENT, Reason.CLIENT_GONE))
-                return True
-        return False
+    def _is_full(self) -> bool:
+        service = self._service
+        return len(service.clients) >= min(service.view.picture.max_connections, self._most)
 
-    def _complain(self, event: str, error: OSError) -> None:
-        now = trio.current_time()
-        if now - self._complained > 10:
-            self._complained = now
-            self._service.log("warning", event, listener=self._name, error=error.strerror or str(error))
+    def _evict(self) -> bool:
+        """End the connection that has been idle longest, else one whose head does not come; whether there was one."""
+        client = self._find_evictable()
+        if client is None:
+            return False
+        client.waits_since = 0.0
+        client.started = inf  # it is on its way
+        client.wire.interrupt(Fault(Side.CLIENT, Reason.CLIENT_GONE))
+        return True
+
+    def _find_evictable(self) -> Client | None:
+        now = monotonic()
+        if not self._evictable and now >= self._search_at:
+            clients = self._service.clients
+            found = nsmallest(_EVICT_AT_ONCE, filter(_is_idle, clients), key=_idle_since)
+            if not found:
+                slow = [client for client in clients if _is_reading(client) and client.started < now - _SLOW_HEAD]
+                found = nsmallest(_EVICT_AT_ONCE, slow, key=_idle_since)
+            self._evictable = [(_idle_since(client), client) for client in reversed(found)]
+            self._search_at = now if found else now + _SEARCH_AGAIN
+        while self._evictable:
+            since, client = self._evictable[-1]
+            # One that has been busy since is not the oldest any more; one whose request has just come is not idle.
+            if (
+                client.wire.fd >= 0
+                and _idle_since(client) == since
+                and not (_is_idle(client) and client.has_something_to_say())
+            ):
+                return client
+            self._evictable.pop()
+        return None
+
+    def _complain(self, event: str, **fields: str) -> None:
+        now = monotonic()
+        if now - self._complained.get(event, -inf) > _SILENCE:
+            self._complained[event] = now
+            self._service.log("warning", event, listener=self._name, **fields)
+
+
+def _is_idle(client: Client) -> bool:
+    return client.waits_since > 0
+
+
+def _idle_since(client: Client) -> float:
+    """Since when nothing whole has come from it; 0 while it is served."""
+    return client.waits_since or (client.started if _is_reading(client) else 0.0)
+
+
+def _is_reading(client: Client) -> bool:
+    """Whether some of a head has come, and not all of it."""
+    return client.exchange is None and 0 < client.started < inf
 
 
 def _plain(ip: str) -> str:
     """An address as text; an IPv4 client of an IPv6 listener is an IPv4 client."""
     return ip.removeprefix("::ffff:").partition("%")[0]
-
-
-def _is_within(ip: str, networks: tuple[str, ...]) -> bool:
-    if not ip:
-        return "unix:" in networks
-    address = ip_address(ip)
-    return any(address in ip_network(network, strict=False) for network in networks)

@@ -32,8 +32,8 @@ async def sweep(service: Service) -> None:
             _look_at(wire, now)
         for pool in view.pools.values():
             pool.tick(now)
-            oldest = now - pool.picture.keep_alive_timeout
             for backend in pool.backends:
+                oldest = now - backend.habits.kept_for(pool.picture.keep_alive_timeout)
                 while backend.idle and backend.idle[0].idle_since < oldest:
                     backend.idle[0].expire()
         if service.access is not None:

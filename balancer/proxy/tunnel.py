@@ -13,6 +13,7 @@ PIECE: Final = 64 * 1024
 IDLE_TIMEOUT: Final = (
     3600.0  # seconds without a byte in either direction; HAProxy's documentation suggests `timeout tunnel 1h`
 )
+LAST_WORDS: Final = 30.0  # the same once one direction has ended: the other may finish what it is saying
 
 
 class Tunnel:
@@ -21,6 +22,7 @@ class Tunnel:
     def __init__(self, client: Wire, upstream: Upstream) -> None:
         self.to_client = 0
         self.to_backend = 0
+        self._patience = IDLE_TIMEOUT
         self._client = client
         self._upstream = upstream
 
@@ -40,7 +42,6 @@ class Tunnel:
 
     async def _pump(self, source: Wire, target: Wire, data: bytes) -> None:
         is_upstream = source is self._client
-        other_way_of = {True: self._upstream.wire, False: self._client}
         while True:
             if data:
                 if is_upstream:
@@ -49,9 +50,13 @@ class Tunnel:
                     self.to_client += len(data)
                 await target.send(data)
                 # Either direction shows life for both: a client that only listens is not idle.
-                other_way_of[is_upstream].read_deadline = monotonic() + IDLE_TIMEOUT
-            source.read_deadline = monotonic() + IDLE_TIMEOUT
+                target.read_deadline = monotonic() + self._patience
+            source.read_deadline = monotonic() + self._patience
             data = await source.receive(PIECE)
             if not data:
                 target.shutdown_write()
+                self._patience = LAST_WORDS
+                target.read_deadline = monotonic() + LAST_WORDS
+                source.write_timeout = LAST_WORDS
+                source.write_deadline = min(source.write_deadline, monotonic() + LAST_WORDS)
                 return

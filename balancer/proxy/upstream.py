@@ -74,6 +74,9 @@ class Upstream:
     def _on_readable(self, wire: Wire) -> None:
         # While idle, anything that comes makes it useless: an end, or bytes that would be taken for the next response.
         if self._is_idle:
+            if wire.left and not self.backend.draining:
+                now = monotonic()
+                self.backend.habits.notice(now - self.idle_since, now)
             self.expire()
 
     def taken(self) -> None:
@@ -82,9 +85,19 @@ class Upstream:
         self.is_reused = True
 
 
-def take_idle(backend: Backend) -> Upstream | None:
-    """The idle connection that was used last: it is the least likely to be closing."""
+def take_idle(backend: Backend, must_be_safe: bool = False) -> Upstream | None:
+    """The idle connection that was used last: it is the least likely to be closing.
+
+    must_be_safe: only one that the backend has no reason to close yet (`pool.habits`), and that is known to be open: asked,
+    not assumed.
+    """
     idle = backend.idle
+    if must_be_safe:
+        oldest = monotonic() - backend.habits.safe_for(backend.pool.picture.keep_alive_timeout)
+        while idle and idle[-1].idle_since > oldest and not idle[-1].is_open():
+            idle[-1].expire()
+        if idle and idle[-1].idle_since <= oldest:
+            return None
     if not idle:
         return None
     upstream = idle.pop()

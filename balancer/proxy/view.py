@@ -11,6 +11,7 @@ from balancer.errors import Fault, Reason, Side
 from balancer.pool.snapshot import ListenerPicture, ProxyPicture, Snapshot
 from balancer.proxy.backend import Backend
 from balancer.proxy.blame import Blame, Exit
+from balancer.proxy.limits import Limits, renewed
 from balancer.proxy.pool import Pool
 from balancer.proxy.queue import Grants
 from balancer.proxy.routing import Route, find
@@ -36,6 +37,7 @@ class View:
         self.number = 0
         self.picture: ProxyPicture
         self.listeners: dict[str, ListenerPicture] = {}
+        self.limits: dict[str, Limits] = {}  # of listeners that have some
         self.routes: tuple[Route, ...] = ()
         self.pools: dict[str, Pool] = {}
         self.stopping = False
@@ -52,6 +54,7 @@ class View:
         self.number = snapshot.number
         self.picture = snapshot.proxy
         self.listeners = {listener.name: listener for listener in snapshot.listeners}
+        self.limits = renewed(self.limits, snapshot.listeners)
         self.routes = tuple(Route(route) for route in snapshot.routes)
         before, self._backends = self._backends, {}
         pools = {}

@@ -142,10 +142,9 @@ def format_rate(rate: float) -> str:
     """As a person would write it: per second if that is a whole number, else per minute or per hour."""
     if not rate:
         return ""
-    for unit, seconds in _PER.items():
-        if abs(rate * seconds - round(rate * seconds)) < 1e-9:
-            break
-    return f"{round(rate * seconds)}/{unit}"
+    whole = (unit for unit, seconds in _PER.items() if abs(rate * seconds - round(rate * seconds)) < 1e-9)
+    unit = next(whole, "h")
+    return f"{round(rate * _PER[unit])}/{unit}"
 
 
 def parse_network(value: Any) -> str:
