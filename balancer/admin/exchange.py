@@ -16,20 +16,18 @@ from balancer.admin.crowd import Crowd
 from balancer.admin.guard import Guard
 from balancer.admin.operations import Operations
 from balancer.admin.routes import Answer, Asked, Stream, answer, error
-from balancer.errors import Fault, Reason
-from balancer.http1.chunked import ChunkedReader, FramingError, chunk
+from balancer.errors import Fault
+from balancer.http1.chunked import LAST_CHUNK, ChunkedReader, FramingError, chunk
 from balancer.http1.heads import CHUNKED, RequestHead, parse_request
+from balancer.http1.replies import CONTINUE, status_of
 
 HEAD_SIZE = 16 * 1024
 HEADERS = 64
 RECEIVE = 64 * 1024
 LINGER = 1.0  # seconds in which a refused client may read why, before what it still sends resets the connection
 
-_STATUS = {Reason.TARGET_TOO_LONG: 414, Reason.HEAD_TOO_LARGE: 431, Reason.TOO_MANY_HEADERS: 431}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LAST_CHUNK = b"0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ class Exchange:
                 # Cut, so that it is not taken for complete.
                 self._on_crash(crash)
             else:
-                await self._send(stream, _LAST_CHUNK if chunked else b"")
+                await self._send(stream, LAST_CHUNK if chunked else b"")
             nursery.cancel_scope.cancel()
 
     async def _send(self, stream: trio.SocketStream, data: bytes) -> bool:
@@ -189,7 +187,7 @@ class _Reader:
             self._data = self._data[head.size :]
             body = await self._body(head)
         except Fault as fault:
-            raise _Refused(_STATUS.get(fault.reason, 400), fault.detail or str(fault)) from None
+            raise _Refused(status_of(fault), fault.detail or str(fault)) from None
         except FramingError as wrong:
             raise _Refused(400, str(wrong)) from None
         path, _, query = head.target.decode("ascii", "replace").partition("?")
@@ -206,7 +204,7 @@ class _Reader:
         if head.length == 0:
             return b""
         if head.expects_continue and not self._data:
-            await self._stream.send_all(_CONTINUE)
+            await self._stream.send_all(CONTINUE)
         if head.length != CHUNKED:
             while len(self._data) < head.length:
                 await self._more()
