@@ -4,6 +4,8 @@ It starts down; it is in rotation only once it is ready and its probe has passed
 a signal is sent, so a wanted exit is never taken for a crash.
 """
 
+import signal
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -15,7 +17,9 @@ from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health, Intent, Phase, Step
 from balancer.settings.placeholders import fill
 from balancer.supervisor import spawn
+from balancer.supervisor.attribution import is_own_doing
 from balancer.supervisor.conversation import Conversation
+from balancer.supervisor.handover import Handover, make
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, watch_health
 from balancer.supervisor.slot import Slot, now
@@ -24,6 +28,7 @@ from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.waiting import first_of
 
 _REPORT_TIME: Final = 0.5  # seconds for the proxies to say who holds up a drain
+_CASUALTY_TIME: Final = 0.25  # seconds for the proxies to say what a crash took with it: the slot waits for that
 
 Stage = Callable[[], Awaitable["Stage | None"]]
 
@@ -61,6 +66,10 @@ class LocalLife:
         self._killed_for = ""
         self._asked = trio.Event()  # to leave
         self._talk: Conversation | None = None
+        self._handover: Handover | None = None
+        self._is_own_doing = False  # its end
+        self._is_out_of_memory = False
+        self._casualties: list[dict[str, Any]] = []
 
     def retire(self, reason: str) -> None:
         """Ask it to leave; reason: a word for the events."""
@@ -78,6 +87,11 @@ class LocalLife:
         self.over.set()
         if self.process is not None:
             self.process.kill()
+
+    @property
+    def listening(self) -> socket.socket | None:
+        """Its listening socket, where we have it too."""
+        return self._handover.listening if self._handover is not None else None
 
     def probe_now(self) -> None:
         """Ask at once instead of at the next interval."""
@@ -115,7 +129,7 @@ class LocalLife:
             return self._stopping
         if patience.cancelled_caught:
             self._killed_for = "not ready in time"
-            self._fail(f"was not ready within {self.care.ready_timeout:g} s")
+            self._fail(f"was not ready within {self.care.ready_timeout:g} s{self._silence()}")
             self.process.kill()
             await self.process.exited.wait()
             return None
@@ -132,7 +146,8 @@ class LocalLife:
         self.around.truth.touch()
         self._record("ready", seconds=round(self.slot.boot_seconds, 3))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_health, self)
+            if self._handover is not None and self._handover.is_probed:
+                nursery.start_soon(watch_health, self)
             await first_of(self.process.exited.wait, self._asked.wait, self._talk.said_leaving.wait)
             nursery.cancel_scope.cancel()
         if self.process.exited.is_set():
@@ -149,7 +164,7 @@ class LocalLife:
         if self.backend.phase is Phase.RUNNING:
             self._record("draining", reason=self._reason)
             with trio.move_on_after(care.drain_timeout) as patience:
-                await first_of(self._drained, self.process.exited.wait)
+                await first_of(self._finished, self.process.exited.wait)
             if patience.cancelled_caught:
                 self._record("drain timeout", requests=await self._holders())
         if self.process.exited.is_set():
@@ -172,23 +187,25 @@ class LocalLife:
 
     def _start(self) -> None:
         slot, launch, backend = self.slot, self.launch, self.backend
-        backend.port = self.around.ports.take(launch.host, launch.ports)
+        self._handover = handover = make(self)
+        host, port = backend.host, backend.port = handover.host, handover.port
 
         def filled(text: str) -> str:
-            return fill(text, port=backend.port, host=launch.host, name=slot.name, index=slot.index, pool=slot.pool)
+            return fill(text, port=port, host=host, name=slot.name, index=slot.index, pool=slot.pool)
 
-        self._talk = Conversation(slot, backend.id, self.around)
+        self._talk = Conversation(slot, backend.id, self.around, handover.hear, handover.longest_line)
         env = spawn.inherited()
         env |= {name: filled(text) for name, text in launch.env.items()}
         env |= {
-            "PORT": str(backend.port),
-            "HOST": launch.host,
+            "PORT": str(port),
+            "HOST": host,
             "BALANCER_POOL": slot.pool,
             "BALANCER_BACKEND": slot.name,
             "BALANCER_INDEX": str(slot.index),
             "BALANCER_GENERATION": str(backend.id.generation),
             "NODE_APP_INSTANCE": str(slot.index),
             **self._talk.environment,
+            **handover.environment,
         }
         self.process = spawn.start(
             [filled(word) for word in launch.command],
@@ -196,9 +213,11 @@ class LocalLife:
             cwd=launch.cwd,
             user=launch.user,
             descriptors=[self._talk.descriptor],
+            listening=[sock.fileno() for sock in handover.sockets],
         )
         self._talk.begin()
-        self._record("started", pid=self.process.pid, port=backend.port)
+        handover.begin(self._talk)
+        self._record("started", pid=self.process.pid, port=port)
 
     async def _live(self) -> None:
         process, talk = self.process, self._talk
@@ -206,7 +225,7 @@ class LocalLife:
         assert talk is not None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(process.watch)
+                nursery.start_soon(process.watch, self._ended)
                 nursery.start_soon(capture, process.out, self._deliver("stdout"), process.exited)
                 nursery.start_soon(capture, process.err, self._deliver("stderr"), process.exited)
                 async with trio.open_nursery() as talking:
@@ -217,6 +236,7 @@ class LocalLife:
                     # Before its last words are read: no request may go to it any more.
                     self._down()
                     talking.cancel_scope.cancel()
+                self._casualties = await self._collect_casualties()
         finally:
             # Only a cancelled life, or one that a bug ended, still has a process here.
             process.kill()
@@ -224,14 +244,27 @@ class LocalLife:
     async def _become_ready(self) -> None:
         care = self.care
         assert self._talk is not None
+        assert self._handover is not None
+        await self._handover.arrive()
         if care.ready_when == "message":
             await self._talk.said_ready.wait()
             if not care.probe.path:
                 return
-        await probe_until_passed(self.backend, care.probe)
+        if self._handover.is_probed:
+            await probe_until_passed(self)
 
-    async def _drained(self) -> None:
+    async def _finished(self) -> None:
+        """Until nothing is on it any more, as far as anybody can know."""
         await self.around.drained(self.backend.id)
+        if self._handover is not None and self._talk is not None and self._handover.dismiss():
+            await self._talk.closed.wait()
+
+    def _silence(self) -> str:
+        """What may be behind it that it never spoke, if it should have."""
+        speaks = self.care.ready_when == "message" or (self._handover is not None and self._handover.needs_channel)
+        if self._talk is None or self._talk.spoke or not speaks:
+            return ""
+        return " and never spoke on its channel; does its command start the program by way of another, such as npm?"
 
     async def _holders(self) -> list[dict[str, Any]]:
         with trio.move_on_after(_REPORT_TIME):
@@ -239,6 +272,25 @@ class LocalLife:
         return []
 
     # The end.
+
+    def _ended(self) -> None:
+        """The very moment in which it is gone: requests that broke off wait for the reason."""
+        assert self.process is not None
+        assert self.process.returncode is not None
+        is_by_oom = self.process.returncode == -signal.SIGKILL and self.around.oom.happened(now())
+        self._is_out_of_memory = is_by_oom and not self._killed_for
+        # Until it is asked to stop, one that drains is as able to crash as any other.
+        is_wanted = self.backend.phase is Phase.STOPPING or (self._asked.is_set() and not self.process.returncode)
+        self._is_own_doing = not is_wanted and is_own_doing(self.process.returncode, self._is_out_of_memory)
+        if self.ready_at:
+            in_flight = self.around.truth.ledger.table.in_flight(self.backend.row)
+            self.around.exited(self.backend.id, self.process.ended_at, self._is_own_doing, in_flight)
+
+    async def _collect_casualties(self) -> list[dict[str, Any]]:
+        if self.ready_at:
+            with trio.move_on_after(_CASUALTY_TIME):
+                return await self.around.casualties(self.backend.id)
+        return []
 
     def _fail(self, why: str) -> None:
         self.failure = f"{self.slot.name} {why}"
@@ -255,10 +307,10 @@ class LocalLife:
     def _end(self) -> None:
         backend = self.backend
         self._down()
+        if self._handover is not None:
+            self._handover.close()
         if self._talk is not None:
             self._talk.close()
-        if backend.port:
-            self.around.ports.give_back(backend.port)
         if self.process is not None and self.process.returncode is not None:
             wanted = self._asked.is_set()
             self._record(

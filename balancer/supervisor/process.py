@@ -234,6 +234,8 @@ class Supervisor:
             post=self.post,
             drained=self.proxies.drained,
             holders=self.proxies.holders,
+            exited=self.proxies.exited,
+            casualties=self.proxies.casualties,
             bug=self._bug,
             debug=self.log.debug,
         )

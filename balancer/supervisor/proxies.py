@@ -15,6 +15,7 @@ from balancer.pool.backend import BackendId
 from balancer.supervisor import spawn
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.output import LineSink, capture
+from balancer.supervisor.questions import Questions
 from balancer.supervisor.slot import now
 from balancer.supervisor.truth import Truth
 from balancer.supervisor.waiting import Changes
@@ -48,7 +49,7 @@ class Proxy:
         self.drained: set[BackendId] = set()  # of those, what it has reported
         self.last_tick = 0
         self.stuck_looks = 0
-        self.reports: dict[BackendId, list[dict[str, Any]]] = {}
+        self.answers: dict[tuple[str, BackendId], dict[str, Any] | None] = {}  # see `Questions`
 
     def holds(self, id: BackendId) -> bool:  # noqa: A002
         """Whether it may have a request or a connection on this backend."""
@@ -82,6 +83,7 @@ class Proxies:
         self.module = module
         self.live: dict[int, Proxy] = {}
         self.changes = Changes()
+        self._questions = Questions(lambda: self.live.values(), self.changes)
         self.replaced = [0] * table.proxies
         self.cpu = [Growing() for _ in range(table.proxies)]
         # Down these a proxy gives a place on a backend to a request that waits in another (`proxy/queue`).
@@ -113,12 +115,18 @@ class Proxies:
 
     async def holders(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
         """Which requests are on this backend: [{"method", "path", "seconds"}]; the caller sets the limit."""
-        asked = [proxy for proxy in self.live.values() if proxy.holds(id)]
-        for proxy in asked:
-            proxy.reports.pop(id, None)
-            proxy.channel.send({"type": "report", "backend": id.name, "generation": id.generation})
-        await self.changes.until(lambda: all(id in p.reports or p.slot not in self.live for p in asked))
-        return [request for proxy in asked for request in proxy.reports.pop(id, [])]
+        self._questions.ask(id, "draining", {"type": "report"})
+        answers = await self._questions.answers(id, "draining")
+        return [request for answer in answers for request in answer.get("requests", ())]
+
+    def exited(self, id: BackendId, at: float, own_doing: bool, in_flight: int) -> None:  # noqa: A002
+        """Tell every proxy at once that this process has ended: requests that broke off wait for it. See `casualties`."""
+        told = {"type": "exited", "at": at, "own_doing": own_doing, "in_flight": in_flight}
+        self._questions.ask(id, "casualties", told)
+
+    async def casualties(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
+        """What it took with it, after `exited`: each proxy's {"count", "requests": […]}; the caller sets the limit."""
+        return await self._questions.answers(id, "casualties")
 
     async def applied(self) -> None:
         """Until every live proxy works with the truth as it is now."""
@@ -325,9 +333,8 @@ class Proxies:
             case "drained":
                 proxy.drained.add(id)
                 self.changes.fire()
-            case "draining":
-                proxy.reports[id] = list(value.get("requests", []))
-                self.changes.fire()
+            case "draining" | "casualties" as kind:
+                self._questions.heard(proxy, id, kind, value)
             case "observed":
                 self.observed(id, str(value.get("outcome", "")))
             case "log":

@@ -94,7 +94,7 @@ class Slot:
         life = self.current
         if not self.wanted or self.held or self.failed_starts >= _HOPELESS:
             return None
-        if life is None:
+        if life is None or life.backend.phase is Phase.STOPPED:  # it has just ended, and is being accounted for
             return max(0.0, self.resume_at - now) + self.boot_seconds
         if life.backend.phase is Phase.STARTING:
             return max(0.0, life.backend.since + self.boot_seconds - now)

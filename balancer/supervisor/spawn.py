@@ -4,6 +4,7 @@ Always from the main thread: PR_SET_PDEATHSIG fires when the *thread* that forke
 """
 
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -20,6 +21,9 @@ from balancer.settings.programs import ProgramNotFound, resolve, search_path
 
 _PR_SET_PDEATHSIG: Final = 1
 _KILL_TIME: Final = 1.0  # seconds
+# Where inherited listening sockets stand in the child (sd_listen_fds(3)), and from where on no other descriptor of it is in their way.
+_FIRST_LISTENING: Final = 3
+_ABOVE_LISTENING: Final = 64
 _DESCRIPTORS: Final = resource.getrlimit(resource.RLIMIT_NOFILE)  # as we got it, and as every child gets it
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 # What belongs to this process and would mislead a child.
@@ -111,11 +115,12 @@ def start(
     cwd: str,
     user: str = "",
     descriptors: Sequence[int] = (),
+    listening: Sequence[int] = (),
 ) -> Process:
     """Start `command` (program first, searched in `env`'s PATH) with exactly `env`; `descriptors` keep their numbers in it.
 
-    user: "" for ours, else with all of that user's groups (needs root). SIGKILL reaches it when this process dies.
-    Raises CannotStart.
+    user: "" for ours, else with all of that user's groups (needs root). listening: stand in it from 3 on, and LISTEN_PID is set; then no
+    number of `descriptors` may be below 64. SIGKILL reaches it when this process dies. Raises CannotStart.
     """
     try:
         words = resolve(command, cwd, env.get("PATH", os.defpath))
@@ -129,7 +134,18 @@ def start(
         # The parent may have died before the first line took effect.
         if os.getppid() != parent:
             os._exit(127)
+        if listening:
+            for place, copy in zip(places, copies, strict=True):
+                os.dup2(copy, place)
+            # Its own pid is known only in the child; what is passed as `env` was fixed before.
+            os.environ.clear()
+            os.environ.update(env)
+            os.environ["LISTEN_PID"] = str(os.getpid())
 
+    places = range(_FIRST_LISTENING, _FIRST_LISTENING + len(listening))
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_LISTENING) for fd in listening]
+    # The pipe by which Popen hears of a failed exec must not get one of these places.
+    fillers = _fill(places)
     out, out_end = os.pipe2(os.O_CLOEXEC)
     err, err_end = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(out, False)
@@ -140,10 +156,10 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=out_end,
             stderr=err_end,
-            env=env,
+            env=None if listening else env,
             cwd=cwd,
             process_group=0,
-            pass_fds=descriptors,
+            pass_fds=[*descriptors, *places],
             preexec_fn=die_with_parent,
             **_identity(user),
         )
@@ -153,8 +169,8 @@ def start(
         os.close(err)
         raise CannotStart(f"cannot be started: {command[0]}: {_why(error, cwd)}") from error
     finally:
-        os.close(out_end)
-        os.close(err_end)
+        for fd in (out_end, err_end, *copies, *fillers):
+            os.close(fd)
 
 
 def inherited() -> dict[str, str]:
@@ -168,8 +184,10 @@ def inherited() -> dict[str, str]:
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """A channel's two ends; both are closed on exec unless passed as `descriptors`."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    """A channel's two ends; both are closed on exec unless passed as `descriptors`, which is what the second one is for."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        return ours, socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, _ABOVE_LISTENING))
 
 
 def ending(returncode: int) -> str:
@@ -190,6 +208,17 @@ def uid_of(user: str) -> int | None:
         return pwd.getpwnam(user).pw_uid if user else None
     except KeyError:
         return None
+
+
+def _fill(places: Sequence[int]) -> list[int]:
+    """Open descriptors until none of these numbers is free; what was opened."""
+    opened: list[int] = []
+    while places:
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        opened.append(fd)
+        if fd >= places[-1]:
+            break
+    return opened
 
 
 def _identity(user: str) -> dict[str, Any]:

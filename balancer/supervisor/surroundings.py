@@ -1,10 +1,13 @@
 """What the life of a backend needs around it; made once by `process.py`, doubled in tests."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from balancer.pool.backend import BackendId
+from balancer.supervisor.attribution import OutOfMemory
+from balancer.supervisor.doors import Doors, NoDoors
 from balancer.supervisor.messages import Post
 from balancer.supervisor.output import LineSink
 from balancer.supervisor.ports import Ports
@@ -25,5 +28,15 @@ class Surroundings:
     drained: Callable[[BackendId], Awaitable[None]]
     # Who is still on it: [{"method", "path", "seconds"}].
     holders: Callable[[BackendId], Awaitable[list[dict[str, Any]]]]
+    # The process of this backend has ended: (id, CLOCK_MONOTONIC seconds, whether by its own doing, requests in flight).
+    exited: Callable[[BackendId, float, bool, int], None]
+    # What it took with it, told after `exited`: {"count", "requests": […]} of each proxy.
+    casualties: Callable[[BackendId], Awaitable[list[dict[str, Any]]]]
     bug: Callable[[str, Exception], object]  # what nobody expected: (where, what)
+    oom: OutOfMemory = field(default_factory=OutOfMemory)
     debug: Callable[..., object] = lambda *_, **__: None  # the log at debug level
+    # Of a pool with mode "shared": its listeners' names and sockets.
+    shared: Callable[[str], Sequence[tuple[str, socket.socket]]] = lambda _: ()
+    # Of a pool with mode "shared" or "pass": where its clients connect, as address and port.
+    place: Callable[[str], tuple[str, int]] = lambda _: ("", 0)
+    doors: Doors = field(default_factory=NoDoors)

@@ -66,6 +66,8 @@ class Ground:
         self.changes = Changes()
         self.recorded: list[Event] = []
         self.lines: list[Line] = []
+        self.exits: list[tuple[BackendId, bool]] = []  # as told to the proxies
+        self.casualties: dict[BackendId, list[dict[str, Any]]] = {}  # what a double of the proxies answers
         self.undrained: set[BackendId] = set()  # what a double of the proxies holds on to
         self.truth = Truth(settings, Ledger(Table.create(proxies)))
         self.events = Events(on_record=self._record)
@@ -77,6 +79,8 @@ class Ground:
             post=Post(),
             drained=self._drained,
             holders=self._holders,
+            exited=self._exited,
+            casualties=self._casualties,
             bug=self._bug,
         )
         self.fleet: Fleet
@@ -120,6 +124,12 @@ class Ground:
 
     async def _holders(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
         return [{"method": "GET", "path": "/slow", "seconds": 1.0}]
+
+    def _exited(self, id: BackendId, at: float, own_doing: bool, in_flight: int) -> None:  # noqa: A002
+        self.exits.append((id, own_doing))
+
+    async def _casualties(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
+        return self.casualties.pop(id, [])
 
     def _bug(self, where: str, error: Exception) -> None:
         raise AssertionError(where) from error
