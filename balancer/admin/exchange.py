@@ -118,9 +118,9 @@ class Exchange:
         framing = (("Transfer-Encoding", "chunked"),) if chunked else ()
         lock = trio.Lock()
 
-        async def send(piece: bytes) -> None:
+        async def send(piece: bytes, frame: Callable[[bytes], bytes] = chunk if chunked else bytes) -> None:
             async with lock:
-                if not await self._send(stream, chunk(piece) if chunked else piece):
+                if not await self._send(stream, frame(piece)):
                     nursery.cancel_scope.cancel()
 
         async def live() -> None:
@@ -148,7 +148,8 @@ class Exchange:
                 # Cut, so that it is not taken for complete.
                 self._on_crash(crash)
             else:
-                await self._send(stream, LAST_CHUNK if chunked else b"")
+                if chunked:
+                    await send(LAST_CHUNK, bytes)
             nursery.cancel_scope.cancel()
 
     async def _send(self, stream: trio.SocketStream, data: bytes) -> bool:

@@ -243,3 +243,13 @@ async def test_a_mistake_of_ours_costs_one_answer(operations: FakeOperations) ->
         assert (await ask(port, "GET", "/api/v1/status")).status_code == 500
         assert (await ask(port, "GET", "/healthz")).status_code == 200
     assert [str(crash) for crash in crashes] == ["bug"]
+
+
+async def test_a_stream_may_end_while_a_sign_of_life_is_on_its_way(operations: FakeOperations) -> None:
+    """Both write to one socket; the end waits for its turn."""
+    for number in range(1000):
+        operations.output.line("web", "web-0", 1, "stdout", f"{number} {'x' * 200}")
+    async with answering(operations, limits=Limits(heartbeat=0.001)) as port:
+        for _ in range(20):
+            answer = await ask(port, "GET", "/api/v1/logs?last=1000")
+            assert sum(1 for line in answer.text.splitlines() if line) == 1000
