@@ -152,6 +152,11 @@ Share = Annotated[
     ),
 ]
 """A fraction from 0 to 1."""
+Excess = Annotated[
+    float,
+    Written(units.parse_excess, lambda v: f'"{units.format_percentage(v)}"', _text(pattern=units.EXCESS_PATTERN)),
+]
+"""How much more than something, as a fraction of it: 1 is twice as much."""
 LocalPath = Annotated[str, Written(_parse_text, _show_text, _text(), resolve=_beside)]
 """An absolute path, or '' for none."""
 Folder = Annotated[str, Written(_parse_folder, _show_text, _text(), resolve=_beside)]

@@ -10,6 +10,7 @@ from balancer.settings.fields import (
     Command,
     Count,
     Duration,
+    Excess,
     Folder,
     GroupAddress,
     HashKey,
@@ -117,7 +118,7 @@ class Restart(Section):
     max_requests: int = key(
         0, "drained and replaced after about so many requests (jittered by 10 %)", least=0, most=1_000_000_000
     )
-    max_age: Duration = key("0s", "above 0: drained and replaced once it is older")
+    max_age: Duration = key("0s", "above 0: drained and replaced once it is older (jittered by 10 %)")
     watch: Annotated[tuple[LocalPath, ...], Field(strict=False)] = key(
         (), "paths: a rolling restart when a file under them changes; for development"
     )
@@ -145,6 +146,11 @@ class Rollout(Section):
     max_error_rate: Share = key(
         "5%",
         "roll back if more of its responses are 5xx than the old ones' by this much, or it crashes",
+    )
+    max_slowdown: Excess = key(
+        "100%",
+        "roll back if its responses take longer than the old ones' by more than this, both on the mean and at the 95th percentile; "
+        '"100%": twice as long',
     )
     min_requests: int = key(20, "with fewer, the comparison says nothing", least=1, most=1_000_000_000)
     on_inconclusive: Literal["continue", "rollback"] = key("continue", "what to do when the comparison says nothing")

@@ -21,14 +21,7 @@ _AVAILABLE: dict[Pattern, tuple[object, ...]] = {
     ("pool", "*", "handover"): ("port",),
     ("pool", "*", "group", "*", "tls"): (None,),
     ("pool", "*", "health", "heartbeat"): (0.0,),
-    ("pool", "*", "restart", "max_memory"): (0,),
-    ("pool", "*", "restart", "max_requests"): (0,),
-    ("pool", "*", "restart", "max_age"): (0.0,),
     ("pool", "*", "restart", "watch"): ((),),
-    ("pool", "*", "rollout", "observe"): (0.0,),
-    ("pool", "*", "rollout", "max_error_rate"): (0.05,),
-    ("pool", "*", "rollout", "min_requests"): (20,),
-    ("pool", "*", "rollout", "on_inconclusive"): ("continue",),
 }
 
 

@@ -34,6 +34,7 @@ DURATION_PATTERN = r"^([0-9]{1,12}(\.[0-9]{1,3})?d)?([0-9]{1,12}(\.[0-9]{1,3})?h
 )
 SIZE_PATTERN = r"^(0|[0-9]{1,12}(\.[0-9]{1,3})?(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB))$"
 PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
+EXCESS_PATTERN = r"^[0-9]{1,5}(\.[0-9]{1,3})?%$"
 
 
 def shown(value: Any) -> str:
@@ -124,6 +125,17 @@ def parse_percentage(value: Any) -> float:
     if share > 1:
         raise ValueError(f'{shown(value)} is out of range; expected "0%" to "100%"')
     return share
+
+
+def parse_excess(value: Any) -> float:
+    """'100%' → 1.0: how much more than all of something, from 0% to 10000%."""
+    match = _PERCENTAGE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{shown(value)} is not a percentage; expected a string such as "100%"')
+    excess = _thousandths(match[1], match[2]) / 100_000
+    if excess > 100:
+        raise ValueError(f'{shown(value)} is out of range; expected "0%" to "10000%"')
+    return excess
 
 
 def format_percentage(share: float) -> str:

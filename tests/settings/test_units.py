@@ -32,6 +32,20 @@ def test_percentages_round_trip(thousandths: int) -> None:
     assert re.search(units.PERCENTAGE_PATTERN, text)
 
 
+@given(st.integers(0, 10_000_000))
+def test_excesses_round_trip(thousandths: int) -> None:
+    excess = thousandths / 100_000
+    text = units.format_percentage(excess)
+    assert units.parse_excess(text) == excess
+    assert re.search(units.EXCESS_PATTERN, text)
+
+
+@pytest.mark.parametrize("value", ["", "100", "10001%", "-1%", 1, None])
+def test_what_is_no_excess(value: object) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        units.parse_excess(value)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("250ms", 0.25), ("5s", 5.0), ("1m30s", 90.0), ("2h", 7200.0), ("365d", 31_536_000.0), ("0s", 0.0), ("1.5s", 1.5)],
