@@ -1,11 +1,13 @@
 """What one backend process and we say to each other while it lives: over its channel, and by sd_notify."""
 
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import trio
 
-from balancer.channel.lines import Channel
+from balancer.channel import node
+from balancer.channel.lines import MAX_LINE, Channel
 from balancer.errors import ChannelClosed
 from balancer.pool.backend import BackendId
 from balancer.supervisor import spawn
@@ -18,18 +20,30 @@ _DEATH_TIME: Final = 0.5
 
 
 class Conversation:
-    """Both ways in; `said_ready` and `said_leaving` are set once it has said so. Made before its process is started."""
+    """Both ways in; `said_ready` and `said_leaving` are set once it has said so. Made before its process is started.
 
-    def __init__(self, slot: Slot, id: BackendId, around: Surroundings) -> None:  # noqa: A002
+    internal: gets what Node.js itself says, which is no message of the program; longest: bytes of a line to the process.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        id: BackendId,  # noqa: A002
+        around: Surroundings,
+        internal: Callable[[dict[str, Any]], None] = lambda _: None,
+        longest: int = MAX_LINE,
+    ) -> None:
         self.said_ready = trio.Event()
         self.said_leaving = trio.Event()
+        self.closed = trio.Event()  # by the process
         self.leaving = ""  # why it is about to go
+        self._internal = internal
         self._slot = slot
         self._id = id
         self._around = around
-        self._spoke = False
+        self.spoke = False
         ours, self._theirs = spawn.socket_pair()
-        self._channel = Channel(ours)
+        self._channel = Channel(ours, max_sent=longest)
         self._notify = NotifySocket()
 
     @property
@@ -51,9 +65,13 @@ class Conversation:
         self._theirs.close()
         self._around.post.join(self._id, self._slot, self._channel)
 
-    def send(self, value: Any) -> bool:
-        """Send it a JSON value; False if it was dropped."""
-        return self._channel.send(value)
+    def send(self, value: Any, descriptors: Sequence[int] = ()) -> bool:
+        """Send it a JSON value, and descriptors with it; False if it was dropped."""
+        return self._channel.send(value, descriptors)
+
+    def fileno(self) -> int:
+        """Our end of the channel."""
+        return self._channel.fileno()
 
     def close(self) -> None:
         """Nothing more is said. More than once is harmless."""
@@ -73,16 +91,20 @@ class Conversation:
                     self._hear(await self._channel.receive())
             except ChannelClosed:
                 self._around.post.leave(self._id)
-            if self._spoke:
+                self.closed.set()
+            if self.spoke:
                 with trio.move_on_after(_DEATH_TIME):
                     await exited.wait()
                 if not exited.is_set():
-                    self._leave("closed its channel")
+                    self.leave("closed its channel")
 
     def _hear(self, value: Any) -> None:
-        self._spoke = True
-        self._slot.messages["received"] += 1
+        self.spoke = True
         try:
+            if node.is_internal(value):
+                self._internal(value)
+                return
+            self._slot.messages["received"] += 1
             self._obey(value)
         except (ValueError, TypeError, RecursionError) as error:
             # Whatever a backend may think of: nested too deep to be passed on, for one.
@@ -95,7 +117,7 @@ class Conversation:
             case "ready":
                 self.said_ready.set()
             case "stopping":
-                self._leave("said that it is stopping")
+                self.leave("said that it is stopping")
             case "heartbeat":
                 pass
             case "broadcast" if isinstance(value, dict):
@@ -109,8 +131,9 @@ class Conversation:
         if (name, value) == ("READY", "1"):
             self.said_ready.set()
         elif (name, value) == ("STOPPING", "1"):
-            self._leave("said that it is stopping")
+            self.leave("said that it is stopping")
 
-    def _leave(self, why: str) -> None:
+    def leave(self, why: str) -> None:
+        """It is about to go: drain it, and start another."""
         self.leaving = self.leaving or why
         self.said_leaving.set()

@@ -9,6 +9,7 @@ from balancer.errors import BalancerError
 
 # As long as Linux keeps a closed connection in TIME_WAIT: a server without SO_REUSEADDR could not bind before.
 REST: Final = 60.0
+BACKLOG: Final = 4096  # connections that wait until a backend accepts; the kernel's net.core.somaxconn may lower it
 
 
 class NoPort(BalancerError):
@@ -21,6 +22,26 @@ class Ports:
     def __init__(self) -> None:
         self._held: set[int] = set()
         self._given_back: dict[int, float] = {}
+
+    def listen(self, host: str, span: tuple[int, int] | None) -> socket.socket:
+        """As `take`, but bound and listening, so that nobody can come first; `give_back` its port once it is closed."""
+        for _ in range(100):
+            port = self.take(host, span)
+            try:
+                family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+                sock = socket.socket(family, kind)
+                try:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    sock.bind(address)
+                    sock.listen(BACKLOG)
+                    return sock
+                except BaseException:
+                    sock.close()
+                    raise
+            except OSError:
+                # Somebody came between: only a port of ours is ever free for certain.
+                self.give_back(port)
+        raise NoPort(f"no port on {host} stays free long enough")
 
     def take(self, host: str, span: tuple[int, int] | None) -> int:
         """A free port on `host` (an IP address or "localhost"), from `span` (first, last) or None for any.

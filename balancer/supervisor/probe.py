@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import socket
+import sys
 from typing import Final
 
 import trio
@@ -18,14 +19,19 @@ class ProbeFailed(BalancerError):
     """It did not pass; the text says why."""
 
 
-async def probe(host: str, port: int, spec: ProbeSpec) -> None:
-    """One probe; passes by returning. host: an IP address, a name, or "unix:/path". Raises ProbeFailed."""
+async def probe(host: str, port: int, spec: ProbeSpec, listening: socket.socket | None = None) -> None:
+    """One probe; passes by returning. host: an IP address, a name, or "unix:/path". Raises ProbeFailed.
+
+    listening: the socket that is connected to, where it is ours; a TCP connect then says nothing, so the connection must be accepted.
+    """
     try:
         with trio.fail_after(spec.timeout):
             stream = await _connect(host, port)
             try:
                 if spec.path:
                     await _ask(stream, host, port, spec)
+                elif listening is not None:
+                    await _accepted(listening)
             finally:
                 stream.socket.close()
     except trio.TooSlowError:
@@ -57,6 +63,20 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
     except BaseException:
         sock.close()
         raise
+
+
+async def _accepted(listening: socket.socket) -> None:
+    """Until nothing waits in its queue: a process that accepts has emptied it at some moment."""
+    wait = 0.001
+    while queue_length(listening):
+        await trio.sleep(wait)  # what another process does: there is no event to wait for
+        wait = min(wait * 2, 0.05)
+
+
+def queue_length(listening: socket.socket) -> int:
+    """How many connections wait to be accepted: tcpi_unacked, which means that on a listening socket (net/ipv4/tcp.c)."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    return int.from_bytes(info[24:28], sys.byteorder)
 
 
 async def _ask(stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec) -> None:

@@ -1,5 +1,6 @@
 """When a backend is probed: quickly while it starts, at its interval afterwards, at once when a request met trouble."""
 
+import socket
 import time
 from typing import Final, Protocol
 
@@ -10,7 +11,7 @@ from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health
 from balancer.supervisor.probe import ProbeFailed, pause, probe
 from balancer.supervisor.slot import Slot
-from balancer.supervisor.spec import Care, ProbeSpec
+from balancer.supervisor.spec import Care
 from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.readings import Durations
 
@@ -30,13 +31,18 @@ class Probed(Protocol):
     streak: Streak
     suspected: trio.Event
 
+    @property
+    def listening(self) -> socket.socket | None:
+        """Its listening socket, where we have it too; see `probe`."""
+        ...
 
-async def probe_until_passed(backend: Backend, spec: ProbeSpec) -> None:
+
+async def probe_until_passed(life: Probed) -> None:
     """Probe a starting backend until it passes; the caller sets the limit."""
     wait = FIRST_PAUSE
     while True:
         try:
-            await probe(backend.host, backend.port, spec)
+            await probe(life.backend.host, life.backend.port, life.care.probe, life.listening)
             return
         except ProbeFailed:
             await trio.sleep(wait)
@@ -59,7 +65,7 @@ async def _probe_once(life: Probed) -> None:
     started = time.perf_counter()
     why = ""
     try:
-        await probe(backend.host, backend.port, spec)
+        await probe(backend.host, backend.port, spec, life.listening)
     except ProbeFailed as error:
         why = str(error)
     result = "fail" if why else "pass"

@@ -1,5 +1,6 @@
 """The life of a backend that runs elsewhere: not started, only probed. It starts down, as every backend."""
 
+import socket
 from dataclasses import replace
 from typing import Final
 
@@ -44,6 +45,7 @@ class RemoteLife:
             is_spawned=False,
         )
         self.process: spawn.Process | None = None
+        self.listening: socket.socket | None = None  # nothing of ours
         self.failure = ""
         self.leaving = ""
         self.ready_at = now()

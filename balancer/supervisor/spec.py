@@ -23,6 +23,8 @@ class Launch:
     user: str = ""
     host: str = "127.0.0.1"
     ports: tuple[int, int] | None = None  # first and last; None: any
+    handover: str = "port"  # "socket" · "node-cluster"
+    mode: str = "proxy"  # "shared" · "pass"
     address: tuple[str, int] | None = None  # runs elsewhere: host and port, or ("unix:/path", 0); nothing is started
 
 

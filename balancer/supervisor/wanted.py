@@ -39,6 +39,8 @@ def _launch(pool: Pool, group: Group, number: int) -> Launch:
         user=group.user,
         host=pool.host,
         ports=(pool.ports.first, pool.ports.last) if pool.ports else None,
+        handover=pool.handover,
+        mode=pool.mode,
     )
 
 
