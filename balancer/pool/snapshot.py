@@ -20,7 +20,9 @@ class BackendPicture:
     row: int  # its row in the shared table; one per (name, generation)
     weight: int
     backup: bool
-    takes_requests: bool  # running, ready, healthy, intent serve: decided by the supervisor alone
+    takes_requests: (
+        bool  # running, ready, healthy, intent serve: decided by the supervisor alone
+    )
     draining: bool  # finish what is in flight, then report "drained"
     since: float  # CLOCK_MONOTONIC seconds when the process started: slow start counts from here
     group: str = ""
@@ -49,7 +51,9 @@ class PoolPicture:
     retry_after: float  # seconds until one is expected, for Retry-After; 0: not known
     backends: tuple[BackendPicture, ...] = ()
     retry_budget: float = 0.2  # retries as a share of requests
-    eject_failures: int = 5  # failures in a row that are told to the supervisor; 0: none
+    eject_failures: int = (
+        5  # failures in a row that are told to the supervisor; 0: none
+    )
     sticky_key: str = ""  # hexadecimal secret that signs the sticky cookie
     sticky_attributes: str = "Path=/; HttpOnly; SameSite=Lax"
 
@@ -76,6 +80,7 @@ class ListenerPicture:
     proxy_protocol: bool = False
     redirect: str = ""
     limit: LimitPicture | None = None
+    mode: str = "proxy"  # "pass": its connections go to the pool's backends whole, see `proxy/passing`
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,14 @@ class Snapshot:
             listeners=tuple(_listener(listener) for listener in value["listeners"]),
             routes=tuple(RoutePicture(**route) for route in value["routes"]),
             pools=tuple(
-                PoolPicture(**{**pool, "backends": tuple(BackendPicture(**b) for b in pool["backends"])})
+                PoolPicture(
+                    **{
+                        **pool,
+                        "backends": tuple(
+                            BackendPicture(**b) for b in pool["backends"]
+                        ),
+                    }
+                )
                 for pool in value["pools"]
             ),
         )
@@ -139,5 +151,9 @@ class Snapshot:
 def _listener(value: dict[str, Any]) -> ListenerPicture:
     limit = value["limit"]
     if limit is not None:
-        limit = LimitPicture(**{**limit, "allow": tuple(limit["allow"]), "deny": tuple(limit["deny"])})
-    return ListenerPicture(**{**value, "trusted_proxies": tuple(value["trusted_proxies"]), "limit": limit})
+        limit = LimitPicture(
+            **{**limit, "allow": tuple(limit["allow"]), "deny": tuple(limit["deny"])}
+        )
+    return ListenerPicture(
+        **{**value, "trusted_proxies": tuple(value["trusted_proxies"]), "limit": limit}
+    )

@@ -16,6 +16,7 @@ from balancer.net.poller import Poller
 from balancer.pool.snapshot import Snapshot
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.listener import Listener
+from balancer.proxy.passing import Doors, Passer
 from balancer.proxy.queue import Grants
 from balancer.proxy.service import Service
 from balancer.proxy.sweep import sweep
@@ -40,7 +41,8 @@ class Proxy:
         self._grants = grants or Grants.alone(slot)
         self.view = View(table, slot, channel.send, self._grants)
         self.service = Service(self.view, self._poller, channel.send)
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener | Passer] = []
+        self._doors = Doors()
         self._accepting = trio.CancelScope()
         self._deadline = trio.CancelScope()
         self._stop_asked = trio.Event()
@@ -64,7 +66,7 @@ class Proxy:
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
                         for name, sock in self._sockets.items():
-                            listener = Listener(self.service, name, sock)
+                            listener = self._listener(name, sock)
                             self._listeners.append(listener)
                             accepting.start_soon(listener.run, connections, name=f"listener {name}")
                         _settle_memory()
@@ -72,6 +74,11 @@ class Proxy:
                 for listener in self._listeners:
                     listener.close()
         nursery.cancel_scope.cancel()
+
+    def _listener(self, name: str, sock: socket.socket) -> Listener | Passer:
+        if self.view.listeners[name].mode == "pass":
+            return Passer(self.service, name, sock, self._doors)
+        return Listener(self.service, name, sock)
 
     async def _listen_to_supervisor(self, nursery: trio.Nursery) -> None:
         is_serving = False
@@ -91,6 +98,10 @@ class Proxy:
                     self._stop(_LAST_SECOND if is_serving else 0)
                 elif kind == "exited":
                     self._hear_exit(message)
+                elif kind == "door":
+                    self._doors.open(message, self._channel.descriptors.popleft())
+                elif kind == "door closed":
+                    self._doors.close((message["pool"], message["backend"], message["generation"]))
                 elif kind == "reopen":
                     if self.service.access is not None:
                         self.service.access.reopen()
@@ -106,6 +117,7 @@ class Proxy:
     def _apply(self, snapshot: Snapshot) -> None:
         for upstream in self.view.apply(snapshot):
             upstream.close()
+        self._doors.look()
         setting = (snapshot.proxy.access, snapshot.proxy.access_format)
         if setting != self._access_setting:
             self._access_setting = setting
@@ -217,7 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
     _title(int(slot))
 
     async def start() -> None:
-        channel = Channel(channel_socket, max_line=_LONGEST_LINE, max_queued=_LONGEST_LINE)
+        channel = Channel(channel_socket, max_line=_LONGEST_LINE, max_queued=_LONGEST_LINE, takes_descriptors=True)
         table = Table.attach(int(table_fd), shape)
         await Proxy(channel, table, int(slot), sockets, Grants(int(slot), read_end, write_ends)).run()
 

@@ -17,8 +17,6 @@ Pattern = tuple[str, ...]
 _AVAILABLE: dict[Pattern, tuple[object, ...]] = {
     ("listen", "*", "tls"): (None,),
     ("listen", "*", "redirect"): ("",),
-    ("pool", "*", "mode"): ("proxy",),
-    ("pool", "*", "handover"): ("port",),
     ("pool", "*", "group", "*", "tls"): (None,),
     ("pool", "*", "health", "heartbeat"): (0.0,),
     ("pool", "*", "restart", "watch"): ((),),
@@ -35,7 +33,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 def _message(key: Key, value: object, values: tuple[object, ...]) -> str:
     if isinstance(value, str):
-        others = f"; available: {', '.join(str(v) for v in values)}" if any(values) else ""
+        others = (
+            f"; available: {', '.join(str(v) for v in values)}" if any(values) else ""
+        )
         return f"'{value}' is not available in this version{others}"
     return f"{key[-1]} is not available in this version"
 

@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from balancer.errors import BalancerError
 from balancer.settings.address import Address
@@ -22,23 +22,45 @@ class CannotBind(BalancerError):
 class ListenerSockets:
     """All listening sockets: `of(proxy slot)` gives those of one proxy, by listener name."""
 
-    def __init__(self, listen: Mapping[str, Listen], proxies: int) -> None:
-        """Bind everything, or nothing. Raises CannotBind."""
+    def __init__(
+        self, listen: Mapping[str, Listen], proxies: int, shared: Collection[str] = ()
+    ) -> None:
+        """Bind everything, or nothing. shared: listeners on which backends themselves accept. Raises CannotBind."""
         self._listen = listen
+        self._shared = shared
         self._sockets: dict[str, list[socket.socket]] = {}
         self._paths: list[tuple[str, int]] = []
         self.addresses: dict[str, str] = {}  # as bound: port 0 is a number by now
         try:
             for name, listener in listen.items():
                 self._sockets[name] = []
-                self._bind(name, listener, proxies)
+                self._bind(name, listener, 1 if name in shared else proxies)
         except BaseException:
             self.close()
             raise
 
     def of(self, proxy: int) -> dict[str, socket.socket]:
         """The sockets of one proxy slot, by listener name."""
-        return {name: sockets[proxy % len(sockets)] for name, sockets in self._sockets.items()}
+        return {
+            name: sockets[proxy % len(sockets)]
+            for name, sockets in self._sockets.items()
+            if name not in self._shared
+        }
+
+    def shared(self, listener: str) -> socket.socket:
+        """The one socket of a listener on which backends accept."""
+        # Blocking, as a service manager hands them over: one that accepts in a thread would fail otherwise.
+        sock = self._sockets[listener][0]
+        sock.setblocking(True)
+        return sock
+
+    def place(self, listener: str) -> tuple[str, int]:
+        """Where a listener is bound: address and port, or ("unix:/path", 0)."""
+        sock = self._sockets[listener][0]
+        name = sock.getsockname()
+        return (
+            (f"unix:{name}", 0) if sock.family is socket.AF_UNIX else (name[0], name[1])
+        )
 
     def give_up(self, proxy: int) -> None:
         """Stop listening for one proxy slot; the kernel spreads new connections over the others."""
@@ -54,9 +76,13 @@ class ListenerSockets:
                 if other is None:
                     raise CannotBind(f"listen.{name}: nothing is left to listen beside")
                 try:
-                    sockets[proxy] = _tcp(other.family, other.getsockname(), self._listen[name].backlog)
+                    sockets[proxy] = _tcp(
+                        other.family, other.getsockname(), self._listen[name].backlog
+                    )
                 except OSError as error:
-                    raise CannotBind(f"listen.{name}: cannot listen again: {_why(error)}") from error
+                    raise CannotBind(
+                        f"listen.{name}: cannot listen again: {_why(error)}"
+                    ) from error
 
     def close(self) -> None:
         """Stop listening."""
@@ -83,15 +109,23 @@ class ListenerSockets:
                 for _ in range(proxies):
                     sock = _tcp(family, bound, listener.backlog)
                     self._sockets[name].append(sock)
-                    bound = (bound[0], sock.getsockname()[1], *bound[2:])  # port 0: the same for all
+                    bound = (
+                        bound[0],
+                        sock.getsockname()[1],
+                        *bound[2:],
+                    )  # port 0: the same for all
                 self.addresses[name] = str(Address(address.host, bound[1]))
                 return  # the first address of a name: a second socket per slot has no place in the proxy's start
         except OSError as error:
-            raise CannotBind(f"listen.{name}: cannot listen on {address}: {_why(error)}") from error
+            raise CannotBind(
+                f"listen.{name}: cannot listen on {address}: {_why(error)}"
+            ) from error
 
 
 def _resolved(address: Address) -> list[tuple[int, tuple[str, int]]]:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     return [(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[misc]
 
 
@@ -130,7 +164,11 @@ def _unix(path: str, backlog: int) -> socket.socket:
         try:
             sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not stat.S_ISSOCK(os.stat(path).st_mode) or _is_answered(path):
+            if (
+                error.errno != errno.EADDRINUSE
+                or not stat.S_ISSOCK(os.stat(path).st_mode)
+                or _is_answered(path)
+            ):
                 raise
             # Left behind by a balancer that was killed.
             os.unlink(path)
@@ -156,7 +194,9 @@ def _why(error: OSError) -> str:
         case errno.EADDRINUSE:
             return "the address is already in use"
         case errno.EACCES:
-            return "permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
+            return (
+                "permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
+            )
         case errno.EADDRNOTAVAIL:
             return "no such address on this machine"
         case _:

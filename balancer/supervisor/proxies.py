@@ -13,6 +13,7 @@ from balancer.channel.lines import Channel
 from balancer.errors import BalancerError, ChannelClosed
 from balancer.pool.backend import BackendId
 from balancer.supervisor import spawn
+from balancer.supervisor.doors import Door
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.output import LineSink, capture
 from balancer.supervisor.questions import Questions
@@ -24,14 +25,20 @@ from balancer.telemetry.readings import Growing
 from balancer.telemetry.table import TICK, Table
 
 LARGEST_SNAPSHOT: Final = 64 * 1024 * 1024
-SOUND_AFTER: Final = 2.0  # seconds: a proxy that lived so long was sound; its successor starts at once
+SOUND_AFTER: Final = (
+    2.0  # seconds: a proxy that lived so long was sound; its successor starts at once
+)
 LONGEST_PAUSE: Final = 3.0
 MANY: Final = 5  # deaths in a row until it is said loudly
 GRACE: Final = 2.0  # seconds beyond `proxy.shutdown_timeout` for a proxy that stops
-LOOK_INTERVAL: Final = 2.0  # seconds between two looks at whether the proxies' loops turn
+LOOK_INTERVAL: Final = (
+    2.0  # seconds between two looks at whether the proxies' loops turn
+)
 # A loop that has not turned for so many looks in a row is stuck for good: a machine that was paused shows one at most.
 STUCK_LOOKS: Final = 6
-LAST_MOMENT: Final = 1.5  # seconds for responses already begun when everything ends at once
+LAST_MOMENT: Final = (
+    1.5  # seconds for responses already begun when everything ends at once
+)
 
 
 class Proxy:
@@ -49,7 +56,9 @@ class Proxy:
         self.drained: set[BackendId] = set()  # of those, what it has reported
         self.last_tick = 0
         self.stuck_looks = 0
-        self.answers: dict[tuple[str, BackendId], dict[str, Any] | None] = {}  # see `Questions`
+        self.answers: dict[
+            tuple[str, BackendId], dict[str, Any] | None
+        ] = {}  # see `Questions`
 
     def holds(self, id: BackendId) -> bool:  # noqa: A002
         """Whether it may have a request or a connection on this backend."""
@@ -87,12 +96,17 @@ class Proxies:
         self.replaced = [0] * table.proxies
         self.cpu = [Growing() for _ in range(table.proxies)]
         # Down these a proxy gives a place on a backend to a request that waits in another (`proxy/queue`).
-        self._grants = [os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for _ in range(table.proxies)]
+        self._grants = [
+            os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for _ in range(table.proxies)
+        ]
+        self._doors: dict[BackendId, Door] = {}
         self._stopping = trio.Event()
         self._latest: dict[str, Any] = {"number": 0}
         self._latest_ids: frozenset[BackendId] = frozenset()
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Keep every slot alive, and every proxy informed, until stopped; started once each slot had its first process."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish)
@@ -105,13 +119,29 @@ class Proxies:
                 task_status.started()
             nursery.cancel_scope.cancel()
 
+    def open(
+        self, id: BackendId, pool: str, descriptor: int, line: dict[str, Any]
+    ) -> None:  # noqa: A002
+        """See `doors`."""
+        door = self._doors[id] = Door(pool, descriptor, line)
+        for proxy in self.live.values():
+            proxy.channel.send(door.message(id), [descriptor])
+
+    def close(self, id: BackendId) -> None:  # noqa: A002
+        """See `doors`. Proxies that hold a copy close it when they are told, or when a write fails."""
+        door = self._doors.pop(id, None)
+        if door is not None:
+            self._tell({**door.message(id), "type": "door closed"})
+
     def is_ready(self, slot: int) -> bool:
         """Whether the proxy of this slot accepts connections."""
         return slot in self.live and self.live[slot].is_ready
 
     async def drained(self, id: BackendId) -> None:  # noqa: A002
         """Until no proxy holds anything on this backend; one that dies holds nothing."""
-        await self.changes.until(lambda: not any(proxy.holds(id) for proxy in self.live.values()))
+        await self.changes.until(
+            lambda: not any(proxy.holds(id) for proxy in self.live.values())
+        )
 
     async def holders(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
         """Which requests are on this backend: [{"method", "path", "seconds"}]; the caller sets the limit."""
@@ -121,7 +151,12 @@ class Proxies:
 
     def exited(self, id: BackendId, at: float, own_doing: bool, in_flight: int) -> None:  # noqa: A002
         """Tell every proxy at once that this process has ended: requests that broke off wait for it. See `casualties`."""
-        told = {"type": "exited", "at": at, "own_doing": own_doing, "in_flight": in_flight}
+        told = {
+            "type": "exited",
+            "at": at,
+            "own_doing": own_doing,
+            "in_flight": in_flight,
+        }
         self._questions.ask(id, "casualties", told)
 
     async def casualties(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
@@ -131,7 +166,9 @@ class Proxies:
     async def applied(self) -> None:
         """Until every live proxy works with the truth as it is now."""
         target = self.truth.number + (1 if self.truth.is_dirty else 0)
-        await self.changes.until(lambda: all(p.applied_number >= target for p in self.live.values()))
+        await self.changes.until(
+            lambda: all(p.applied_number >= target for p in self.live.values())
+        )
 
     async def stop(self, patience: float) -> None:
         """No new connections; returns when the last proxy has finished and ended, or after `patience` seconds and a bit."""
@@ -191,7 +228,11 @@ class Proxies:
             self.replaced[slot] += 1
             self.events.record("proxy died", proxy=slot, how=how, deaths=max(1, deaths))
             if deaths and deaths % MANY == 0:
-                self.log("error", f"proxy {slot} cannot be kept alive", {"how": how, "deaths": deaths})
+                self.log(
+                    "error",
+                    f"proxy {slot} cannot be kept alive",
+                    {"how": how, "deaths": deaths},
+                )
                 if any(proxy.is_ready for proxy in self.live.values()):
                     # Or connections would hang in its queue: now the others get them all.
                     self.sockets.give_up(slot)
@@ -206,10 +247,18 @@ class Proxies:
             await trio.sleep(LOOK_INTERVAL)
             for proxy in self.live.values():
                 tick = self.table.cells[self.table.proxy_base(proxy.slot) + TICK]
-                proxy.stuck_looks = proxy.stuck_looks + 1 if proxy.is_ready and tick == proxy.last_tick else 0
+                proxy.stuck_looks = (
+                    proxy.stuck_looks + 1
+                    if proxy.is_ready and tick == proxy.last_tick
+                    else 0
+                )
                 proxy.last_tick = tick
                 if proxy.stuck_looks >= STUCK_LOOKS:
-                    self.events.record("proxy stuck", proxy=proxy.slot, seconds=STUCK_LOOKS * LOOK_INTERVAL)
+                    self.events.record(
+                        "proxy stuck",
+                        proxy=proxy.slot,
+                        seconds=STUCK_LOOKS * LOOK_INTERVAL,
+                    )
                     proxy.process.kill()
 
     def _start(self, slot: int) -> Proxy:
@@ -220,7 +269,12 @@ class Proxies:
         # Without -P Python would look into the working directory first.
         command = [sys.executable, "-P", "-m", self.module]
         grants = [self._grants[slot][0], *(write_end for _, write_end in self._grants)]
-        command += [str(theirs.fileno()), str(self.table.fd), self.table.shape, str(slot)]
+        command += [
+            str(theirs.fileno()),
+            str(self.table.fd),
+            self.table.shape,
+            str(slot),
+        ]
         command += [",".join(map(str, grants)), *listeners]
         try:
             process = spawn.start(
@@ -240,9 +294,13 @@ class Proxies:
             raise
         finally:
             theirs.close()
-        channel = Channel(ours, max_line=LARGEST_SNAPSHOT, max_queued=2 * LARGEST_SNAPSHOT)
+        channel = Channel(
+            ours, max_line=LARGEST_SNAPSHOT, max_queued=2 * LARGEST_SNAPSHOT
+        )
         proxy = self.live[slot] = Proxy(slot, process, channel)
         self._offer(proxy)
+        for id, door in self._doors.items():  # noqa: A001
+            channel.send(door.message(id), [door.descriptor])
         return proxy
 
     async def _live(self, proxy: Proxy) -> None:
@@ -252,7 +310,12 @@ class Proxies:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.watch)
                 for fd, stream in ((process.out, "stdout"), (process.err, "stderr")):
-                    nursery.start_soon(capture, fd, self._deliver(name, process.pid, stream), process.exited)
+                    nursery.start_soon(
+                        capture,
+                        fd,
+                        self._deliver(name, process.pid, stream),
+                        process.exited,
+                    )
                 async with trio.open_nursery() as talk:
                     talk.start_soon(proxy.channel.run)
                     talk.start_soon(self._listen, proxy)
@@ -291,7 +354,9 @@ class Proxies:
         snapshot = self.truth.snapshot()
         self._latest = snapshot.to_json()
         self._latest_ids = frozenset(
-            BackendId(backend.name, backend.generation) for pool in snapshot.pools for backend in pool.backends
+            BackendId(backend.name, backend.generation)
+            for pool in snapshot.pools
+            for backend in pool.backends
         )
 
     def _offer(self, proxy: Proxy) -> None:
@@ -301,7 +366,9 @@ class Proxies:
         if proxy.sent_number != proxy.applied_number or proxy.sent_number == number:
             return
         proxy.sent_number = number
-        proxy.known = {b for b in proxy.known if b in self.truth.backends or proxy.holds(b)} | self._latest_ids
+        proxy.known = {
+            b for b in proxy.known if b in self.truth.backends or proxy.holds(b)
+        } | self._latest_ids
         proxy.drained &= proxy.known
         if not proxy.channel.send(self._latest):
             self.log("error", f"proxy {proxy.slot} does not take snapshot {number}", {})
@@ -324,7 +391,11 @@ class Proxies:
         match value.get("type"):
             case "ready":
                 proxy.is_ready = True
-                self.events.record("proxy ready", proxy=proxy.slot, seconds=round(now() - proxy.since, 3))
+                self.events.record(
+                    "proxy ready",
+                    proxy=proxy.slot,
+                    seconds=round(now() - proxy.since, 3),
+                )
                 self.changes.fire()
             case "applied":
                 proxy.applied_number = int(value.get("number", 0))
@@ -338,9 +409,15 @@ class Proxies:
             case "observed":
                 self.observed(id, str(value.get("outcome", "")))
             case "log":
-                fields = {k: v for k, v in value.items() if k not in ("type", "level", "event")}
+                fields = {
+                    k: v
+                    for k, v in value.items()
+                    if k not in ("type", "level", "event")
+                }
                 fields["proxy"] = proxy.slot
-                self.log(str(value.get("level", "info")), str(value.get("event", "")), fields)
+                self.log(
+                    str(value.get("level", "info")), str(value.get("event", "")), fields
+                )
 
 
 def _environment() -> dict[str, str]:
@@ -348,5 +425,7 @@ def _environment() -> dict[str, str]:
     env = spawn.inherited()
     folder = Path(balancer.__file__).parents[1]
     if folder.name not in ("site-packages", "dist-packages"):
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder), env.get("PYTHONPATH", ""))))
+        env["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (str(folder), env.get("PYTHONPATH", "")))
+        )
     return env

@@ -22,7 +22,10 @@ def wanted_slots(pool: Pool) -> list[WantedSlot]:
     wanted: list[WantedSlot] = []
     for number, group in enumerate(pool.groups):
         launch, care = _launch(pool, group, number), _care(pool, group)
-        wanted += [WantedSlot(len(wanted) + i, launch, care) for i in range(group.backend_count)]
+        wanted += [
+            WantedSlot(len(wanted) + i, launch, care)
+            for i in range(group.backend_count)
+        ]
     return wanted
 
 
@@ -60,7 +63,9 @@ def _care(pool: Pool, group: Group) -> Care:
             rise=health.rise,
             fall=health.fall,
         ),
-        restart=RestartPolicy(restart.delay, restart.max_delay, restart.healthy_after, restart.max_crashes),
+        restart=RestartPolicy(
+            restart.delay, restart.max_delay, restart.healthy_after, restart.max_crashes
+        ),
         drain_timeout=stop.drain_timeout,
         stop_signal=signal.Signals[stop.signal],
         stop_message=stop.message,
