@@ -61,6 +61,7 @@ class Reason(StrEnum):
     NO_BACKEND = "no_backend"
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
+    QUARANTINED = "quarantined"
     STOPPING = "stopping"
     INTERNAL = "internal"
 

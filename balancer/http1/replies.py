@@ -50,6 +50,7 @@ _RESCUES = {
     Reason.NO_BACKEND: _Rescue(503, "Service Unavailable", "destination_unavailable", False),
     Reason.QUEUE_FULL: _Rescue(503, "Service Unavailable", "connection_limit_reached", False),
     Reason.QUEUE_TIMEOUT: _Rescue(503, "Service Unavailable", "connection_limit_reached", False),
+    Reason.QUARANTINED: _Rescue(503, "Service Unavailable", "http_request_denied", False),
     Reason.STOPPING: _Rescue(503, "Service Unavailable", "destination_unavailable", True),
     Reason.INTERNAL: _Rescue(500, "Internal Server Error", "proxy_internal_error", True),
 }

@@ -20,12 +20,20 @@ class BackendPicture:
     row: int  # its row in the shared table; one per (name, generation)
     weight: int
     backup: bool
-    takes_requests: (
-        bool  # running, ready, healthy, intent serve: decided by the supervisor alone
-    )
+    takes_requests: bool  # running, ready, healthy, intent serve: decided by the supervisor alone
     draining: bool  # finish what is in flight, then report "drained"
     since: float  # CLOCK_MONOTONIC seconds when the process started: slow start counts from here
     group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPicture:
+    """What one [[pool.X.group]] takes beyond its weights, see `pool.groups.Rule`."""
+
+    name: str
+    share: float = 0.0
+    header: str = ""
+    cookie: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +59,13 @@ class PoolPicture:
     retry_after: float  # seconds until one is expected, for Retry-After; 0: not known
     backends: tuple[BackendPicture, ...] = ()
     retry_budget: float = 0.2  # retries as a share of requests
-    eject_failures: int = (
-        5  # failures in a row that are told to the supervisor; 0: none
-    )
+    quarantine: tuple[str, ...] = ()  # "METHOD /path" of requests that keep killing backends: 503
+    quarantine_max: float = 0.0  # of all requests, no larger share is refused for that
+    quarantine_time: float = 0.0  # seconds, for Retry-After
+    eject_failures: int = 5  # failures in a row that are told to the supervisor; 0: none
     sticky_key: str = ""  # hexadecimal secret that signs the sticky cookie
     sticky_attributes: str = "Path=/; HttpOnly; SameSite=Lax"
+    groups: tuple[GroupPicture, ...] = ()  # only those with a share or a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +148,9 @@ class Snapshot:
                 PoolPicture(
                     **{
                         **pool,
-                        "backends": tuple(
-                            BackendPicture(**b) for b in pool["backends"]
-                        ),
+                        "backends": tuple(BackendPicture(**b) for b in pool["backends"]),
+                        "quarantine": tuple(pool["quarantine"]),
+                        "groups": tuple(GroupPicture(**g) for g in pool["groups"]),
                     }
                 )
                 for pool in value["pools"]
@@ -151,9 +161,5 @@ class Snapshot:
 def _listener(value: dict[str, Any]) -> ListenerPicture:
     limit = value["limit"]
     if limit is not None:
-        limit = LimitPicture(
-            **{**limit, "allow": tuple(limit["allow"]), "deny": tuple(limit["deny"])}
-        )
-    return ListenerPicture(
-        **{**value, "trusted_proxies": tuple(value["trusted_proxies"]), "limit": limit}
-    )
+        limit = LimitPicture(**{**limit, "allow": tuple(limit["allow"]), "deny": tuple(limit["deny"])})
+    return ListenerPicture(**{**value, "trusted_proxies": tuple(value["trusted_proxies"]), "limit": limit})

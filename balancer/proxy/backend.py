@@ -33,6 +33,7 @@ class Backend:
         "family",
         "generation",
         "given_weight",
+        "group",
         "habits",
         "idle",
         "in_flight",
@@ -52,6 +53,7 @@ class Backend:
     def __init__(self, picture: BackendPicture, pool: "Pool", table: Table, proxy: int) -> None:
         # process
         self.name = picture.name
+        self.group = picture.group
         self.generation = picture.generation
         self.pool = pool
         self.is_spawned = picture.since > 0

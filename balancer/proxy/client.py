@@ -193,10 +193,11 @@ class Client:
                 return await self._refuse(x, None, None)
             pool, x.target = service.view.route(self.listener, x.head.host, x.target)
             x.pool = pool
-            if pool.key_of is not None:
-                x.key = pool.key_of(x.head, self.address)
-            if pool.sticky is not None:
-                x.slot = pool.sticky.slot(x.head)
+            if pool.quarantine and pool.refuses(x.fingerprint):
+                x.retry_after = round(pool.picture.quarantine_time)
+                raise Fault(Side.BALANCER, Reason.QUARANTINED)
+            if pool.wishes is not None:
+                x.wish = pool.wishes.of(x.head, self.address)
             compose_request(x, service, self.address, self.proto, self.is_trusted, pool.picture.pass_host)
             response, upstream = await service.forwarder.forward(x, pool, wire, self._send_interim)
         except Fault as fault:
@@ -211,12 +212,12 @@ class Client:
             x.fault = None  # of earlier attempts
             x.status = response.status
             service.view.judge(backend, response.status)
-            if service.view.blame.counts:
-                service.view.blame.acquit(x.fingerprint)
             if response.status == 101:
                 await self._tunnel(x, response, upstream)
                 return False
             goes_on, is_reusable = await self._answer(x, response, upstream)
+            if pool.blame.present:
+                service.view.acquit(pool, x.fingerprint)
             self._lingers = not goes_on and (x.upload is not None or wire.readable)
             return goes_on
         except Fault as fault:

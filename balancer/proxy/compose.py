@@ -58,8 +58,8 @@ def response_start(x: Exchange, response: ResponseHead, service: Service) -> byt
         fields = _line_finder(lower).sub(b"", fields)
     if b"\ndate:" not in lowered:
         fields += b"Date: %s\r\n" % service.date()  # RFC 9110 6.6.1: who passes it on without one must add it
-    sticky = x.pool.sticky if x.pool is not None else None
-    if sticky is not None and x.backend is not None and x.backend.name != x.slot:
+    sticky = x.pool.wishes.sticky if x.pool is not None and x.pool.wishes is not None else None
+    if sticky is not None and x.backend is not None and x.backend.name != x.wish.slot:
         fields += sticky.line(x.backend.name)
     return b"HTTP/1.1 %d %s\r\n%s%s: %s\r\n" % (response.status, response.reason, fields, name, x.request_id)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from balancer.errors import Fault, Side
 from balancer.http1.headers import field_values
 from balancer.http1.heads import RequestHead
+from balancer.proxy.affinity import NOTHING
 from balancer.proxy.backend import Backend
 from balancer.proxy.pool import Pool
 from balancer.telemetry.access_log import AccessLog
@@ -36,20 +37,19 @@ class Exchange:
         "body",
         "fault",
         "head",
-        "key",
         "pool",
         "received",
         "request_id",
         "retry_after",
         "sent",
         "sent_at",
-        "slot",
         "started",
         "status",
         "target",
         "trusted",
         "upload",
         "upstream_head",
+        "wish",
     )
 
     def __init__(self, head: RequestHead, started: float) -> None:
@@ -62,8 +62,7 @@ class Exchange:
         self.upload: Upload | None = None  # the rest of it, still to come
         # decided here
         self.pool: Pool | None = None
-        self.key = b""  # for the policy "hash"
-        self.slot = ""  # that the client is bound to
+        self.wish = NOTHING
         self.request_id = b""
         self.upstream_head = b""
         self.backend: Backend | None = None
@@ -77,8 +76,8 @@ class Exchange:
 
     @property
     def fingerprint(self) -> bytes:
-        """What kind of request this is: "METHOD /path"."""
-        return self.head.method + b" " + self.head.target.partition(b"?")[0]
+        """What kind of request this is: "METHOD /path", without the query, which may hold secrets."""
+        return self.head.method + b" " + self.head.target.partition(b"?")[0][:200]
 
     def count(self, cells: "memoryview[int]", pool_row: int) -> float:
         """Count it where it belongs: on its backend, or on the pool (`pool_row`) when no backend answered. Gives its seconds."""

@@ -62,7 +62,7 @@ class Forwarder:
         stale_left = STALE_TRIES
         pool.budget.deposit()
         while True:
-            backend = pool.claim(tried, x.key, x.slot)
+            backend = pool.claim(tried, x.wish)
             if backend is None:
                 if x.fault is not None and tried and not self._has_others(pool, tried):
                     raise x.fault
@@ -71,6 +71,7 @@ class Forwarder:
                     tried.clear()
                     continue
             x.backend = backend
+            x.sent_at = 0.0
             upstream = None
             try:
                 upstream = take_idle(backend, self._must_be_safe(x)) if stale_left else None
@@ -120,7 +121,7 @@ class Forwarder:
         if not is_replayable or not may_retry(fault, x.head.method, ended_before):
             return None
         if end is not None and end.is_own_doing and not ended_before:
-            is_suspect = not self._view.blame.may_try_again(x.fingerprint, end.casualties)
+            is_suspect = not backend.pool.blame.may_try_again(x.fingerprint, end.casualties)
             return None if is_suspect else _AGAIN
         return _STALE if is_stale else _AGAIN
 

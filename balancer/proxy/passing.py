@@ -18,13 +18,9 @@ from balancer.proxy.service import Service
 from balancer.telemetry.table import CONNECTIONS_NEW, CONNECTIONS_TOTAL
 
 _BURST: Final = 64  # connections passed before other tasks get a turn
-_RETRY: Final = (
-    0.1  # seconds until the next try when the kernel refuses or no backend reads
-)
+_RETRY: Final = 0.1  # seconds until the next try when the kernel refuses or no backend reads
 # Nothing was written, and may be later: no room in the channel, or too many descriptors of ours under way (unix(7)).
-_FULL: Final = frozenset(
-    (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
-)
+_FULL: Final = frozenset((errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM))
 
 Id = tuple[str, str, int]  # pool, slot, generation
 
@@ -39,9 +35,7 @@ class Door:
     def put(self, connection: socket.socket) -> bool:
         """Pass it on; False: no room now. Raises OSError when the backend has closed its channel."""
         try:
-            socket.send_fds(
-                self._sock, [self._line], [connection.fileno()], socket.MSG_DONTWAIT
-            )
+            socket.send_fds(self._sock, [self._line], [connection.fileno()], socket.MSG_DONTWAIT)
             return True
         except OSError as error:
             if error.errno in _FULL:
@@ -91,9 +85,7 @@ class Doors:
 class Passer:
     """One listening socket whose connections are passed on."""
 
-    def __init__(
-        self, service: Service, name: str, sock: socket.socket, doors: Doors
-    ) -> None:
+    def __init__(self, service: Service, name: str, sock: socket.socket, doors: Doors) -> None:
         self._service = service
         self._name = name
         self._sock = sock
@@ -122,9 +114,7 @@ class Passer:
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
-                self._complain(
-                    "cannot accept a connection", error.strerror or str(error)
-                )
+                self._complain("cannot accept a connection", error.strerror or str(error))
                 await trio.sleep(_RETRY)
 
     def close(self) -> None:
@@ -165,11 +155,7 @@ class Passer:
         view = self._service.view
         pool = view.pools.get(view.listeners[self._name].pool)
         backends: Iterable[Backend] = pool.backends if pool is not None else ()
-        able = [
-            b
-            for b in backends
-            if b.takes_requests and not b.draining and b.weight and self._doors.of(b)
-        ]
+        able = [b for b in backends if b.takes_requests and not b.draining and b.weight and self._doors.of(b)]
         able = [b for b in able if not b.backup] or able
         offered = [(b, b.weight) for b in able]
         if offered != self._offered:

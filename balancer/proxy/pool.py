@@ -4,16 +4,18 @@ State here changes only in plain functions, which nothing can interrupt. With `c
 the other proxies (`proxy/queue`), and changes to them are made under `Table.locked`.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from time import monotonic
 from typing import Final
 
 from balancer.errors import Fault, Reason, Side
 from balancer.pool.budget import RetryBudget
+from balancer.pool.groups import GroupSplit, Rule
 from balancer.pool.selection import POLICIES, Policy
-from balancer.pool.snapshot import PoolPicture
-from balancer.proxy.affinity import Sticky, key_finder
+from balancer.pool.snapshot import GroupPicture, PoolPicture
+from balancer.proxy.affinity import NOTHING, Wish, Wishes
 from balancer.proxy.backend import Backend
+from balancer.proxy.blame import Blame
 from balancer.proxy.queue import MAX_PROXIES, Grants, Place, Queue
 from balancer.telemetry.table import IN_FLIGHT, Table
 
@@ -29,22 +31,25 @@ class Pool:
         "_by_row",
         "_by_slot",
         "_cells",
+        "_chosen_by",
         "_grants",
         "_policy",
-        "_policy_name",
         "_proxy",
         "_ramping",
+        "_refusals",
+        "_split",
         "_table",
         "backends",
         "base",
+        "blame",
         "budget",
         "candidates",
-        "key_of",
         "name",
         "picture",
+        "quarantine",
         "queue",
-        "sticky",
         "wants_latency",
+        "wishes",
     )
 
     def __init__(self, picture: PoolPicture, table: Table, proxy: int, grants: Grants) -> None:
@@ -54,6 +59,9 @@ class Pool:
         self.queue = Queue(table, proxy, picture.row, grants)
         self.backends: list[Backend] = []  # in slot order
         self.candidates: tuple[Backend, ...] = ()
+        self.blame = Blame()
+        self.quarantine: frozenset[bytes] = frozenset()
+        self._refusals = RetryBudget(picture.quarantine_max, monotonic())
         self.budget = RetryBudget(picture.retry_budget, monotonic())
         self._table = table
         self._cells = table.cells
@@ -62,7 +70,8 @@ class Pool:
         self._by_row: dict[int, Backend] = {}
         self._by_slot: dict[str, Backend] = {}
         self._ramping = False
-        self._policy_name = ""
+        self._chosen_by: tuple[str, tuple[GroupPicture, ...]] = ("", ())
+        self._split: GroupSplit[Backend] | None = None
         self._policy: Policy[Backend]
         self._configure(picture)
         grants.take[picture.row] = self._take
@@ -70,13 +79,18 @@ class Pool:
     def _configure(self, picture: PoolPicture) -> None:
         self.picture = picture
         self.budget.share = picture.retry_budget
-        self.key_of = key_finder(picture.hash_on) if picture.policy == "hash" else None
-        self.sticky = Sticky(picture) if picture.sticky_cookie else None
+        self.quarantine = frozenset(fingerprint.encode("latin-1") for fingerprint in picture.quarantine)
+        self._refusals.share = picture.quarantine_max
+        wishes = Wishes(picture)
+        self.wishes = wishes if wishes.are_any else None
         self.wants_latency = picture.policy == "peak-ewma"
-        if picture.policy != self._policy_name:
-            self._policy_name = picture.policy
+        if (picture.policy, picture.groups) != self._chosen_by:
+            self._chosen_by = (picture.policy, picture.groups)
             # One policy serves one pool, and so never sees anything but Backends.
-            self._policy = POLICIES[picture.policy]()  # type: ignore[assignment]
+            make: Callable[[], Policy[Backend]] = POLICIES[picture.policy]  # type: ignore[assignment]
+            rules = [Rule(g.name, g.share, g.header, g.cookie) for g in picture.groups]
+            self._split = GroupSplit(rules, make) if rules else None
+            self._policy = self._split or make()
             self._policy.offer(self.candidates)
 
     def update(self, picture: PoolPicture, backends: list[Backend]) -> None:
@@ -109,18 +123,15 @@ class Pool:
             else:
                 self.queue.call_all()
 
-    def claim(self, tried: Collection[Backend], key: bytes = b"", slot: str = "") -> Backend | None:
-        """Choose a backend and count the request on it; None when there is nobody (else) to choose, or no place free.
-
-        key: what the policy "hash" goes by; slot: the one that the client is bound to, which has precedence.
-        """
+    def claim(self, tried: Collection[Backend], wish: Wish = NOTHING) -> Backend | None:
+        """Choose a backend and count the request on it; None when there is nobody (else) to choose, or no place free."""
         if self.picture.concurrency:
             with self._table.locked(self.picture.row):
                 # Whoever waits was here before.
-                return self._claim_place(tried, key, slot) if self.queue.is_empty else None
-        backend = self._by_slot.get(slot) if slot else None
+                return self._claim_place(tried, wish) if self.queue.is_empty else None
+        backend = self._by_slot.get(wish.slot) if wish.slot else None
         if backend is None or backend in tried:
-            backend = self._policy.choose(tried, key)
+            backend = self._choose(tried, wish)
         if backend is not None:
             backend.in_flight += 1
             self._cells[backend.base + IN_FLIGHT] = backend.in_flight
@@ -134,7 +145,7 @@ class Pool:
         if not picture.concurrency:
             return self.queue.join(deadline, in_line=False)
         with self._table.locked(picture.row):
-            backend = self._claim_place(tried, b"", "") if self.queue.is_empty else None
+            backend = self._claim_place(tried, NOTHING) if self.queue.is_empty else None
             if backend is not None:
                 return backend
             if self.queue.is_full:
@@ -177,6 +188,11 @@ class Pool:
             if self.picture.concurrency:
                 self.kick()
 
+    def refuses(self, fingerprint: bytes) -> bool:
+        """Whether a request of this kind is in quarantine, and its share of all requests allows to refuse this one."""
+        self._refusals.deposit()
+        return fingerprint in self.quarantine and self._refusals.withdraw(monotonic())
+
     def may_wait(self) -> bool:
         """Whether a backend is expected to take requests before long."""
         return (
@@ -204,14 +220,19 @@ class Pool:
                 age = (now - backend.since) / slow_start if backend.is_spawned else 1.0
                 backend.weight = max(1, round(backend.given_weight * _RAMP_STEPS * min(1.0, age)))
 
+    def _choose(self, tried: Collection[Backend], wish: Wish) -> Backend | None:
+        if self._split is not None:
+            return self._split.choose(tried, wish.key, wish.group)
+        return self._policy.choose(tried, wish.key)
+
     # Under Table.locked.
 
-    def _claim_place(self, tried: Collection[Backend], key: bytes, slot: str) -> Backend | None:
+    def _claim_place(self, tried: Collection[Backend], wish: Wish) -> Backend | None:
         limit = self.picture.concurrency
-        backend = self._by_slot.get(slot) if slot else None
+        backend = self._by_slot.get(wish.slot) if wish.slot else None
         if backend is None or backend in tried or backend.load >= limit:
             full = [b for b in self.candidates if b.load >= limit]
-            backend = self._policy.choose([*tried, *full] if full else tried, key)
+            backend = self._choose([*tried, *full] if full else tried, wish)
         if backend is not None:
             backend.in_flight += 1
             self._cells[backend.base + IN_FLIGHT] += 1

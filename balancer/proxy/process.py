@@ -146,10 +146,13 @@ class Proxy:
     def _hear_exit(self, message: dict[str, Any]) -> None:
         """A backend's process has ended: say what it took with it, and let those who wonder know."""
         name, generation = message["backend"], message["generation"]
-        waiting = self._on(name, generation)
+        at = message["at"]
+        # What was not sent yet, or only after its end, has nothing to do with it.
+        waiting = [x for x in self._on(name, generation) if 0 < x.sent_at <= at]
         backend = self.view.find(name, generation)
         if backend is not None:
-            self.view.exited(backend, message["at"], message["own_doing"], [x.fingerprint for x in waiting])
+            sent = [(x.fingerprint, x.sent_at) for x in waiting]
+            self.view.exited(backend, at, message["own_doing"], sent, message.get("in_flight", 0))
         self._channel.send(
             {"type": "casualties", "backend": name, "generation": generation}
             | {"count": len(waiting), "requests": _described(waiting)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from balancer.errors import Fault, Reason, Side
 from balancer.pool.snapshot import ListenerPicture, ProxyPicture, Snapshot
 from balancer.proxy.backend import Backend
-from balancer.proxy.blame import Blame, Exit
+from balancer.proxy.blame import Exit
 from balancer.proxy.limits import Limits, renewed
 from balancer.proxy.pool import Pool
 from balancer.proxy.queue import Grants
@@ -41,7 +41,6 @@ class View:
         self.routes: tuple[Route, ...] = ()
         self.pools: dict[str, Pool] = {}
         self.stopping = False
-        self.blame = Blame()
         self._tell = tell
         self._grants = grants
         self._backends: dict[tuple[str, str, int], Backend] = {}
@@ -130,12 +129,24 @@ class View:
                     return backend
         return None
 
-    def exited(self, backend: Backend, at: float, is_own_doing: bool, fingerprints: list[bytes]) -> None:
-        """The supervisor saw its process end; fingerprints: of the requests that this proxy had on it."""
-        backend.exit = Exit(at, is_own_doing, len(fingerprints))
+    def exited(
+        self, backend: Backend, at: float, is_own_doing: bool, sent: list[tuple[bytes, float]], in_flight: int
+    ) -> None:
+        """The supervisor saw its process end.
+
+        sent: fingerprint and time of the requests that this proxy had sent to it; in_flight: how many all proxies had.
+        """
+        backend.exit = Exit(at, is_own_doing, max(len(sent), in_flight))
         backend.exited.set()
         if is_own_doing:
-            self.blame.accuse(set(fingerprints))
+            backend.pool.blame.crash(sent)
+
+    def acquit(self, pool: Pool, fingerprint: bytes) -> None:
+        """A request of this kind was answered: if it had been in flight at crashes, it did not cause them."""
+        crashes = pool.blame.acquit(fingerprint)
+        if crashes:
+            said = {"type": "acquitted", "pool": pool.name, "fingerprint": fingerprint.decode("latin-1")}
+            self._tell(said | {"crashes": crashes})
 
     def _count_failure(self, backend: Backend, outcome: str) -> None:
         pool = backend.pool

@@ -10,9 +10,7 @@ from balancer.settings.units import shown
 # sockaddr_un has 108 bytes for the path, one of them for the final NUL (unix(7)).
 UNIX_PATH_LIMIT = 107
 
-_HOST_NAME = re.compile(
-    r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?"
-)
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +45,7 @@ class Address:
     def __str__(self) -> str:
         if self.is_unix:
             return f"unix:{self.path}"
-        return (
-            f"[{self.host}]:{self.port}"
-            if ":" in self.host
-            else f"{self.host}:{self.port}"
-        )
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def is_ip(host: str) -> bool:
@@ -65,11 +59,7 @@ def is_ip(host: str) -> bool:
 
 def is_host_name(host: str) -> bool:
     """RFC 1123 section 2.1, with the underscore that container networks use; a last label of digits only would be an address."""
-    return (
-        len(host) <= 253
-        and bool(_HOST_NAME.fullmatch(host))
-        and not host.rstrip(".").rpartition(".")[2].isdigit()
-    )
+    return len(host) <= 253 and bool(_HOST_NAME.fullmatch(host)) and not host.rstrip(".").rpartition(".")[2].isdigit()
 
 
 def parse_address(value: Any) -> Address:
@@ -78,9 +68,7 @@ def parse_address(value: Any) -> Address:
     Raises ValueError.
     """
     if not isinstance(value, str):
-        raise ValueError(
-            f'{shown(value)} is not an address; expected a string such as "127.0.0.1:8080"'
-        )
+        raise ValueError(f'{shown(value)} is not an address; expected a string such as "127.0.0.1:8080"')
     if value.startswith("unix:"):
         path = value[5:]
         if not path or path.startswith("//") or "\0" in path:
@@ -89,9 +77,7 @@ def parse_address(value: Any) -> Address:
             )
         return Address("", 0, path)
     if value.startswith("/"):
-        raise ValueError(
-            f'{shown(value)} is not an address; for a Unix socket write "unix:{value}"'
-        )
+        raise ValueError(f'{shown(value)} is not an address; for a Unix socket write "unix:{value}"')
     if "://" in value:
         raise ValueError(f"{shown(value)} is a URL; expected host:port")
     host, colon, port = value.rpartition(":")
@@ -104,30 +90,15 @@ def parse_address(value: Any) -> Address:
             f'{shown(value)} is ambiguous; an IPv6 address stands in brackets before the port, as in "[::1]:8080"'
         )
     if not colon:
-        raise ValueError(
-            f'{shown(value)} has no port; expected host:port, as in "{value}:8080"'
-        )
+        raise ValueError(f'{shown(value)} has no port; expected host:port, as in "{value}:8080"')
     if host in ("", "*"):
-        raise ValueError(
-            f'{shown(value)} has no host; write "127.0.0.1:{port}", or "0.0.0.0:{port}" for every address'
-        )
+        raise ValueError(f'{shown(value)} has no host; write "127.0.0.1:{port}", or "0.0.0.0:{port}" for every address')
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError(
-            f"{shown(value)}: {shown(port)} is not a port; expected a number from 0 to 65535"
-        )
-    if (
-        host.startswith("[")
-        and host.endswith("]")
-        and ":" in host
-        and is_ip(host[1:-1])
-    ):
+        raise ValueError(f"{shown(value)}: {shown(port)} is not a port; expected a number from 0 to 65535")
+    if host.startswith("[") and host.endswith("]") and ":" in host and is_ip(host[1:-1]):
         return Address(host[1:-1], int(port))
     if ":" in host:
-        raise ValueError(
-            f'{shown(value)}: an IPv6 address stands in brackets, as in "[::1]:{port}"'
-        )
+        raise ValueError(f'{shown(value)}: an IPv6 address stands in brackets, as in "[::1]:{port}"')
     if not is_ip(host) and not is_host_name(host):
-        raise ValueError(
-            f"{shown(value)}: {shown(host)} is neither an IP address nor a host name"
-        )
+        raise ValueError(f"{shown(value)}: {shown(host)} is neither an IP address nor a host name")
     return Address(host, int(port))

@@ -33,9 +33,7 @@ class Changes:
     """Everything that differs. Pools that are new or gone are only named; nothing about their keys is listed."""
 
     live: tuple[Change, ...] = ()
-    counts: tuple[
-        Change, ...
-    ] = ()  # numbers of backends: some start or leave, the others stay
+    counts: tuple[Change, ...] = ()  # numbers of backends: some start or leave, the others stay
     respawn: tuple[Change, ...] = ()
     restart: tuple[Change, ...] = ()
     pools_added: tuple[str, ...] = ()
@@ -73,17 +71,11 @@ def _all(old: Settings, new: Settings) -> Iterator[tuple[Effect, Change]]:
         if before and after:
             yield from _section(before, after, ("listen", name), ("listen", "*"))
         else:
-            texts = [
-                f'"{listener.address}"' if listener else ""
-                for listener in (before, after)
-            ]
+            texts = [f'"{listener.address}"' if listener else "" for listener in (before, after)]
             yield Effect.RESTART, Change(dotted(("listen", name)), *texts)
     yield from _section(old.proxy, new.proxy, ("proxy",), ("proxy",))
     if old.route != new.route:
-        yield (
-            effect_of(("route",)),
-            Change("route", _routes(old.route), _routes(new.route)),
-        )
+        yield effect_of(("route",)), Change("route", _routes(old.route), _routes(new.route))
     for name, pool in new.pool.items():
         if name in old.pool:
             for effect, change in _pool(old.pool[name], pool, ("pool", name)):
@@ -94,9 +86,7 @@ def _all(old: Settings, new: Settings) -> Iterator[tuple[Effect, Change]]:
 
 def _pool(old: Pool, new: Pool, key: Key) -> Iterator[tuple[Effect, Change]]:
     before, after = old.groups, new.groups
-    if len(before) != len(after) or any(
-        b.is_spawned != a.is_spawned for b, a in zip(before, after, strict=True)
-    ):
+    if len(before) != len(after) or any(b.is_spawned != a.is_spawned for b, a in zip(before, after, strict=True)):
         # Which group became which cannot be told.
         spawned = any(group.is_spawned for group in before + after)
         effect = Effect.RESPAWN if spawned else Effect.LIVE
@@ -109,11 +99,7 @@ def _pool(old: Pool, new: Pool, key: Key) -> Iterator[tuple[Effect, Change]]:
 
 
 def _section(
-    old: Section,
-    new: Section,
-    key: Key,
-    pattern: Pattern,
-    without: tuple[str, ...] = (),
+    old: Section, new: Section, key: Key, pattern: Pattern, without: tuple[str, ...] = ()
 ) -> Iterator[tuple[Effect, Change]]:
     for name, field in type(new).model_fields.items():
         before, after = getattr(old, name), getattr(new, name)
@@ -124,15 +110,11 @@ def _section(
         elif isinstance(before, Section) and isinstance(after, Section):
             yield from _section(before, after, (*key, name), (*pattern, name))
         else:
-            change = Change(
-                dotted((*key, name)), _shown(before, field), _shown(after, field)
-            )
+            change = Change(dotted((*key, name)), _shown(before, field), _shown(after, field))
             yield effect_of((*pattern, name)), change
 
 
-def _env(
-    old: dict[str, str], new: dict[str, str], key: Key, effect: Effect
-) -> Iterator[tuple[Effect, Change]]:
+def _env(old: dict[str, str], new: dict[str, str], key: Key, effect: Effect) -> Iterator[tuple[Effect, Change]]:
     """Variable by variable, and never a value: they are where passwords are."""
     for name in dict.fromkeys((*old, *new)):
         if old.get(name) != new.get(name):
@@ -149,23 +131,13 @@ def _shown(value: Any, field: FieldInfo) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, tuple):
-        return (
-            "["
-            + ", ".join(
-                "{…}" if isinstance(item, Section) else f'"{item}"' for item in value
-            )
-            + "]"
-        )
+        return "[" + ", ".join("{…}" if isinstance(item, Section) else f'"{item}"' for item in value) + "]"
     return "{…}" if isinstance(value, Section) else "" if value is None else str(value)
 
 
 def _routes(routes: tuple[Route, ...]) -> str:
-    return ", ".join(
-        f"{route.host or '*'}{route.path} → {route.pool}" for route in routes
-    )
+    return ", ".join(f"{route.host or '*'}{route.path} → {route.pool}" for route in routes)
 
 
 def _groups(groups: tuple[Group, ...]) -> str:
-    return ", ".join(
-        str(group.address) if group.address else group.command[0] for group in groups
-    )
+    return ", ".join(str(group.address) if group.address else group.command[0] for group in groups)

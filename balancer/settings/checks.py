@@ -48,19 +48,12 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 def _name(key: Key) -> Iterator[Finding]:
     if not _NAME.fullmatch(str(key[-1])):
-        yield Finding(
-            key,
-            f"'{key[-1]}' is not a name; expected up to 63 letters, digits, hyphens and underscores",
-        )
+        yield Finding(key, f"'{key[-1]}' is not a name; expected up to 63 letters, digits, hyphens and underscores")
 
 
 def _listeners(settings: Settings) -> Iterator[Finding]:
     if not settings.listen:
-        yield Finding(
-            (),
-            "there is no listener; add a table [listen.web] with an address",
-            about=(("listen",),),
-        )
+        yield Finding((), "there is no listener; add a table [listen.web] with an address", about=(("listen",),))
     seen: dict[str, Address] = {}
     for name, listener in settings.listen.items():
         key: Key = ("listen", name)
@@ -71,16 +64,10 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
         seen[name] = listener.address
 
 
-def _taken(
-    key: Key, address: Address, listeners: dict[str, Address]
-) -> Iterator[Finding]:
+def _taken(key: Key, address: Address, listeners: dict[str, Address]) -> Iterator[Finding]:
     for name, other in listeners.items():
         if _collide(address, other):
-            yield Finding(
-                key,
-                f"'{address}' is taken by listen.{name}",
-                about=(key, ("listen", name, "address")),
-            )
+            yield Finding(key, f"'{address}' is taken by listen.{name}", about=(key, ("listen", name, "address")))
             return
 
 
@@ -88,16 +75,9 @@ def _listener(key: Key, listener: Listen) -> Iterator[Finding]:
     yield from _bindable((*key, "address"), listener.address)
     if listener.tls:
         if listener.tls.client_auth != "none" and not listener.tls.client_ca:
-            yield Finding(
-                (*key, "tls", "client_auth"),
-                f"'{listener.tls.client_auth}' needs client_ca",
-            )
+            yield Finding((*key, "tls", "client_auth"), f"'{listener.tls.client_auth}' needs client_ca")
         if not listener.tls.certificates:
-            yield Finding(
-                (*key, "tls"),
-                "needs certificates",
-                about=((*key, "tls", "certificates"),),
-            )
+            yield Finding((*key, "tls"), "needs certificates", about=((*key, "tls", "certificates"),))
 
 
 def _bindable(key: Key, address: Address) -> Iterator[Finding]:
@@ -106,8 +86,7 @@ def _bindable(key: Key, address: Address) -> Iterator[Finding]:
         yield from _unix_path(key, address.path)
     elif not address.is_ip and address.host != "localhost":
         yield Finding(
-            key,
-            f"'{address}' is not an address to listen on; expected an IP address and a port, or unix:/path",
+            key, f"'{address}' is not an address to listen on; expected an IP address and a port, or unix:/path"
         )
 
 
@@ -126,9 +105,7 @@ def _collide(one: Address, other: Address) -> bool:
     if one.port != other.port or one.port == 0:
         return False
     same_family = (":" in one.host) == (":" in other.host)
-    return one.host == other.host or (
-        same_family and (one.is_wildcard or other.is_wildcard)
-    )
+    return one.host == other.host or (same_family and (one.is_wildcard or other.is_wildcard))
 
 
 def _routes(settings: Settings) -> Iterator[Finding]:
@@ -139,39 +116,24 @@ def _routes(settings: Settings) -> Iterator[Finding]:
         yield from _known_pool(settings, (*key, "pool"), route.pool)
         if route.strip_prefix and route.path in ("", "/"):
             yield Finding(
-                (*key, "strip_prefix"),
-                "there is no path to strip; give the route a path",
-                about=((*key, "path"),),
+                (*key, "strip_prefix"), "there is no path to strip; give the route a path", about=((*key, "path"),)
             )
 
 
 def _known_pool(settings: Settings, key: Key, name: str) -> Iterator[Finding]:
     if name and name not in settings.pool:
         suggestion = did_you_mean(name, settings.pool)
-        known = (
-            f"; expected one of {', '.join(settings.pool)}"
-            if settings.pool and not suggestion
-            else suggestion
-        )
-        yield Finding(
-            key, f"there is no pool '{name}'{known}", about=(key, ("pool", name))
-        )
+        known = f"; expected one of {', '.join(settings.pool)}" if settings.pool and not suggestion else suggestion
+        yield Finding(key, f"there is no pool '{name}'{known}", about=(key, ("pool", name)))
 
 
 def _reach(settings: Settings) -> Iterator[Finding]:
     if not settings.pool:
-        yield Finding(
-            (),
-            "there is no pool; add a table [pool.web] with a command",
-            about=(("pool",),),
-        )
+        yield Finding((), "there is no pool; add a table [pool.web] with a command", about=(("pool",),))
     if not settings.listen:
         return
     # A misspelt name leads to the pool that was meant: saying that nothing does would be a second complaint about one mistake.
-    reached = {
-        name if name in settings.pool else nearest(name, settings.pool)
-        for name in settings.reached_pools
-    }
+    reached = {name if name in settings.pool else nearest(name, settings.pool) for name in settings.reached_pools}
     for name in settings.pool:
         if name not in reached:
             yield Finding(
@@ -186,98 +148,76 @@ def _pool(key: Key, pool: Pool) -> Iterator[Finding]:
         # pool.user stays: it is the default of its groups.
         for name in ("command", "backends", "weight", "backup", "cwd", "env"):
             if name in pool.model_fields_set:
-                yield Finding(
-                    (*key, name),
-                    "stands beside [[group]], which takes its place; move it into a group",
-                )
+                yield Finding((*key, name), "stands beside [[group]], which takes its place; move it into a group")
     elif not pool.command:
-        yield Finding(
-            key,
-            "has neither a command nor a [[group]]",
-            about=((*key, "command"), (*key, "group")),
-        )
+        yield Finding(key, "has neither a command nor a [[group]]", about=((*key, "command"), (*key, "group")))
     for index, group in enumerate(pool.group):
         yield from _group((*key, "group", index), group)
+    yield from _shares(key, pool)
     yield from _spawned(key, pool)
     yield from _ports(key, pool)
     yield from _health(key, pool)
     if pool.hash_on != "client-ip" and pool.policy != "hash":
         yield Finding(
-            (*key, "hash_on"),
-            'is only used with policy = "hash"',
-            about=((*key, "policy"), (*key, "hash_on")),
+            (*key, "hash_on"), 'is only used with policy = "hash"', about=((*key, "policy"), (*key, "hash_on"))
         )
     if pool.restart.delay > pool.restart.max_delay:
-        yield Finding(
-            (*key, "restart", "delay"),
-            "is longer than max_delay",
-            about=((*key, "restart"),),
-        )
+        yield Finding((*key, "restart", "delay"), "is longer than max_delay", about=((*key, "restart"),))
+
+
+def _shares(key: Key, pool: Pool) -> Iterator[Finding]:
+    if sum(group.share for group in pool.group) > 1 + 1e-9:
+        total = sum(group.share for group in pool.group)
+        yield Finding((*key, "group"), f"the shares of its groups add up to {total:.0%}; expected at most 100%")
+    names = [group.name for group in pool.groups]
+    for index, group in enumerate(pool.group):
+        if group.name and names.index(group.name) != index:
+            yield Finding((*key, "group", index, "name"), f"there is another group '{group.name}' in this pool")
 
 
 def _group(key: Key, group: Group) -> Iterator[Finding]:
     both = ((*key, "command"), (*key, "address"))
     if group.command and group.address:
         yield Finding(
-            key,
-            "has both a command and an address; a group is either spawned or running elsewhere",
-            about=both,
+            key, "has both a command and an address; a group is either spawned or running elsewhere", about=both
         )
     if not group.command and not group.address:
         yield Finding(key, "has neither a command nor an address", about=both)
     if group.address:
         for name in _SPAWN_ONLY:
             if name in group.model_fields_set:
-                yield Finding(
-                    (*key, name), "has no use beside address: nothing is started for it"
-                )
+                yield Finding((*key, name), "has no use beside address: nothing is started for it")
         if group.address.is_unix:
             yield from _unix_path((*key, "address"), group.address.path)
         elif group.address.port == 0:
-            yield Finding(
-                (*key, "address"), f"'{group.address}' has no port to connect to"
-            )
+            yield Finding((*key, "address"), f"'{group.address}' has no port to connect to")
         elif group.address.is_wildcard:
-            yield Finding(
-                (*key, "address"),
-                f"'{group.address}' is an address to listen on, not one to connect to",
-            )
+            yield Finding((*key, "address"), f"'{group.address}' is an address to listen on, not one to connect to")
 
 
 def _spawned(key: Key, pool: Pool) -> Iterator[Finding]:
     """Commands and environments, of the pool itself or of its groups."""
     parts = (
-        [((*key, "group", i), g) for i, g in enumerate(pool.group)]
-        if pool.group
-        else [(key, g) for g in pool.groups]
+        [((*key, "group", i), g) for i, g in enumerate(pool.group)] if pool.group else [(key, g) for g in pool.groups]
     )
     for place, group in parts:
         words = " ".join(group.command)
         for found, near in near_misses(words):
-            yield Finding(
-                (*place, "command"),
-                f"'{found}' is not a placeholder; did you mean '{near}'?",
-            )
+            yield Finding((*place, "command"), f"'{found}' is not a placeholder; did you mean '{near}'?")
         variable = _SHELL_VARIABLE.search(words)
         if variable and os.path.basename(group.command[0]) not in _SHELLS:
             meant = f"{{{variable[1].lower()}}}"
             yield Finding(
-                (*place, "command"),
-                f"'{variable[0]}' stays as it is, as no shell is run; did you mean '{meant}'?",
+                (*place, "command"), f"'{variable[0]}' stays as it is, as no shell is run; did you mean '{meant}'?"
             )
         for name, value in group.env.items():
             at = (*place, "env", name)
             if not name or "=" in name or "\0" in name + value:
-                yield Finding(
-                    at,
-                    "is not a variable; its name cannot be empty or contain '=', neither can contain NUL",
-                )
+                yield Finding(at, "is not a variable; its name cannot be empty or contain '=', neither can contain NUL")
             if _RESERVED.fullmatch(name):
                 yield Finding(at, "is set by the balancer itself")
             for found, near in near_misses(value):
-                yield Finding(
-                    at, f"'{found}' is not a placeholder; did you mean '{near}'?"
-                )
+                yield Finding(at, f"'{found}' is not a placeholder; did you mean '{near}'?")
 
 
 def _ports(key: Key, pool: Pool) -> Iterator[Finding]:
@@ -289,12 +229,7 @@ def _ports(key: Key, pool: Pool) -> Iterator[Finding]:
                 (*key, "ports"),
                 f"'{pool.ports}' has room for {len(pool.ports)}; expected at least {spawned + surge} ports: "
                 f"{spawned} backends, and {surge} more during a reload",
-                about=(
-                    (*key, "ports"),
-                    (*key, "backends"),
-                    (*key, "group"),
-                    (*key, "rollout", "surge"),
-                ),
+                about=((*key, "ports"), (*key, "backends"), (*key, "group"), (*key, "rollout", "surge")),
             )
 
 
@@ -302,23 +237,16 @@ def _health(key: Key, pool: Pool) -> Iterator[Finding]:
     path = pool.health.path
     at: Key = (*key, "health")
     if path and (
-        not path.startswith("/")
-        or not path.isascii()
-        or not path.isprintable()
-        or " " in path
-        or "#" in path
+        not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path or "#" in path
     ):
         yield Finding(
-            (*at, "path"),
-            f"'{path}' is not a path; expected one that starts with \"/\", as it stands in a URL",
+            (*at, "path"), f"'{path}' is not a path; expected one that starts with \"/\", as it stands in a URL"
         )
     if not path:
         for name in ("status", "body"):
             if getattr(pool.health, name) != getattr(Health(), name):
                 yield Finding(
-                    (*at, name),
-                    "needs health.path: a TCP connect has no response",
-                    about=((*at, name), (*at, "path")),
+                    (*at, name), "needs health.path: a TCP connect has no response", about=((*at, name), (*at, "path"))
                 )
 
 

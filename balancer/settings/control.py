@@ -17,9 +17,7 @@ def control_socket(config: Path, runtime_directory: str = "") -> Path:
     try:
         named = tomli.loads(path.read_text(encoding="utf-8"))["admin"]["control_socket"]
     except OSError as error:
-        raise SettingsError(
-            [Problem(str(config), 0, "", error.strerror or str(error))]
-        ) from None
+        raise SettingsError([Problem(str(config), 0, "", error.strerror or str(error))]) from None
     except (ValueError, KeyError, TypeError):
         named = ""
     if isinstance(named, str) and named:

@@ -23,12 +23,7 @@ def _rows(table: str, effect: Effect, keys: str) -> dict[Pattern, Effect]:
     return {(*place, key): effect for key in keys.split()}
 
 
-_LIVE, _COUNT, _RESPAWN, _RESTART = (
-    Effect.LIVE,
-    Effect.COUNT,
-    Effect.RESPAWN,
-    Effect.RESTART,
-)
+_LIVE, _COUNT, _RESPAWN, _RESTART = Effect.LIVE, Effect.COUNT, Effect.RESPAWN, Effect.RESTART
 _POOL, _GROUP = "pool.*", "pool.*.group.*"
 
 EFFECTS: dict[Pattern, Effect] = {
@@ -36,32 +31,16 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows("listen.*", _RESTART, "address backlog"),
     **_rows("listen.*", _LIVE, "proxy_protocol trusted_proxies pool redirect"),
     **_rows("listen.*.limit", _LIVE, "connections requests burst allow deny"),
-    **_rows(
-        "listen.*.tls",
-        _RESTART,
-        "min_version client_auth client_ca handshake_timeout hsts",
-    ),
+    **_rows("listen.*.tls", _RESTART, "min_version client_auth client_ca handshake_timeout hsts"),
     **_rows("listen.*.tls.certificates.*", _RESTART, "cert key"),
     **_rows("proxy", _RESTART, "processes user"),
-    **_rows(
-        "proxy",
-        _LIVE,
-        "header_timeout idle_timeout body_timeout max_header_size max_headers max_body_size",
-    ),
-    **_rows(
-        "proxy",
-        _LIVE,
-        "max_connections shutdown_timeout server_header request_id_header",
-    ),
+    **_rows("proxy", _LIVE, "header_timeout idle_timeout body_timeout max_header_size max_headers max_body_size"),
+    **_rows("proxy", _LIVE, "max_connections shutdown_timeout server_header request_id_header"),
     **_rows("route.*", _LIVE, "host path pool strip_prefix"),
     # What a process got when it started, it keeps.
     **_rows(_POOL, _RESPAWN, "command cwd env user host ports handover mode"),
     **_rows(_POOL, _COUNT, "backends"),
-    **_rows(
-        _POOL,
-        _LIVE,
-        "weight backup policy hash_on sticky_cookie connect_timeout response_timeout retries",
-    ),
+    **_rows(_POOL, _LIVE, "weight backup policy hash_on sticky_cookie connect_timeout response_timeout retries"),
     **_rows(
         _POOL,
         _LIVE,
@@ -70,23 +49,15 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(_GROUP, _RESPAWN, "command cwd env user"),
     **_rows(_GROUP, _COUNT, "backends"),
     # Nothing of ours runs behind an address.
-    **_rows(_GROUP, _LIVE, "weight backup address"),
+    **_rows(_GROUP, _LIVE, "weight backup address name share match_header match_cookie"),
     **_rows(f"{_GROUP}.tls", _LIVE, "verify ca server_name cert key"),
     **_rows(f"{_POOL}.ready", _LIVE, "when timeout"),
-    **_rows(
-        f"{_POOL}.health",
-        _LIVE,
-        "path status body interval timeout rise fall heartbeat",
-    ),
+    **_rows(f"{_POOL}.health", _LIVE, "path status body interval timeout rise fall heartbeat"),
     **_rows(f"{_POOL}.eject", _LIVE, "failures time max success_margin panic"),
     **_rows(f"{_POOL}.restart", _LIVE, "delay max_delay healthy_after max_crashes"),
     **_rows(f"{_POOL}.restart", _LIVE, "max_memory max_requests max_age watch"),
     **_rows(f"{_POOL}.stop", _LIVE, "drain_timeout signal message timeout"),
-    **_rows(
-        f"{_POOL}.rollout",
-        _LIVE,
-        "surge observe max_error_rate max_slowdown min_requests on_inconclusive",
-    ),
+    **_rows(f"{_POOL}.rollout", _LIVE, "surge observe max_error_rate max_slowdown min_requests on_inconclusive"),
     **_rows("admin", _RESTART, "address token_file control_socket"),
     **_rows("log", _LIVE, "level access access_format"),
     **_rows("log", _RESTART, "format"),
@@ -97,9 +68,7 @@ def effect_of(pattern: Pattern) -> Effect:
     """Of a key, or of a whole table: then of whatever in it costs most. Raises KeyError for a key without a row."""
     if pattern in EFFECTS:
         return EFFECTS[pattern]
-    inside = [
-        effect for key, effect in EFFECTS.items() if key[: len(pattern)] == pattern
-    ]
+    inside = [effect for key, effect in EFFECTS.items() if key[: len(pattern)] == pattern]
     if not inside:
         raise KeyError(".".join(pattern))
     return max(inside)

@@ -27,27 +27,13 @@ _CHOICES = {
     "redirect": "a scheme to redirect to",
 }
 _KINDS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "string_type": (
-        "a string",
-        lambda value: f'; write "{value}"' if _is_number(value) else "",
-    ),
-    "int_type": (
-        "a whole number",
-        lambda value: f"; write {value}" if _is_digits(value) else "",
-    ),
+    "string_type": ("a string", lambda value: f'; write "{value}"' if _is_number(value) else ""),
+    "int_type": ("a whole number", lambda value: f"; write {value}" if _is_digits(value) else ""),
     "int_from_float": ("a whole number", lambda _: ""),
-    "bool_type": (
-        "true or false",
-        lambda value: f"; write {value.lower()}" if _is_bool_text(value) else "",
-    ),
+    "bool_type": ("true or false", lambda value: f"; write {value.lower()}" if _is_bool_text(value) else ""),
     "model_type": ("a table", lambda _: ""),
     "dict_type": ("a table", lambda _: ""),
-    "tuple_type": (
-        "a list",
-        lambda value: (
-            f"; write [{json.dumps(value)}]" if isinstance(value, str) else ""
-        ),
-    ),
+    "tuple_type": ("a list", lambda value: f"; write [{json.dumps(value)}]" if isinstance(value, str) else ""),
 }
 
 
@@ -68,9 +54,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     by_lower = {choice.lower(): choice for choice in choices}
     # In a short word one exchanged pair of letters is already a third of it.
     cutoff = 0.6 if len(word) <= 4 else 0.7
-    matches = difflib.get_close_matches(
-        word.lower(), list(by_lower), n=1, cutoff=cutoff
-    )
+    matches = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else ""
 
 
@@ -90,20 +74,11 @@ def message(error: ErrorDetails) -> str:
     if kind == "literal_error":
         return _not_a_choice(tuple(error["loc"]), value)
     if kind in ("greater_than_equal", "less_than_equal"):
-        limit = (
-            f"at least {context['ge']}"
-            if kind == "greater_than_equal"
-            else f"at most {context['le']}"
-        )
+        limit = f"at least {context['ge']}" if kind == "greater_than_equal" else f"at most {context['le']}"
         return f"{shown(value)} is out of range; expected {limit}"
     if kind == "int_parsing_size":
         return f"{shown(value)} is out of range"
-    if (
-        kind in ("model_type", "dict_type")
-        and isinstance(value, list)
-        and value
-        and isinstance(value[0], Mapping)
-    ):
+    if kind in ("model_type", "dict_type") and isinstance(value, list) and value and isinstance(value[0], Mapping):
         return "a list of tables is not a table; expected single brackets, as in [name]"
     if kind == "tuple_type" and _section((*error["loc"], 0)):
         return f"{shown(value)} is not a list of tables; expected double brackets, as in [[name]]"
@@ -130,11 +105,7 @@ def _unknown_key(key: Key) -> str:
 def _not_a_choice(key: Key, value: Any) -> str:
     name = str(key[-1])
     section = _section(key[:-1])
-    choices = (
-        [c for c in get_args(section.model_fields[name].annotation) if c]
-        if section
-        else []
-    )
+    choices = [c for c in get_args(section.model_fields[name].annotation) if c] if section else []
     what = _CHOICES.get(name, f"a value for {name}")
     suggestion = did_you_mean(value, choices) if isinstance(value, str) else ""
     return f"{shown(value)} is not {what}; expected one of {', '.join(choices)}{suggestion}"
@@ -158,9 +129,7 @@ def _section(key: Key) -> type[BaseModel] | None:
 
 def _without_none(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
-        return next(
-            choice for choice in get_args(annotation) if choice is not type(None)
-        )
+        return next(choice for choice in get_args(annotation) if choice is not type(None))
     return annotation
 
 

@@ -24,35 +24,23 @@ class Written:
     parse: Callable[[Any], Any]
     show: Callable[[Any], str]
     schema: dict[str, Any]
-    resolve: Callable[[Any, str], Any] | None = (
-        None  # (value, the file's folder) → value: for paths
-    )
+    resolve: Callable[[Any, str], Any] | None = None  # (value, the file's folder) → value: for paths
 
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def read(value: Any, info: ValidationInfo) -> Any:
             parsed = self.parse(value)
-            return (
-                self.resolve(parsed, (info.context or {}).get("folder", ""))
-                if self.resolve
-                else parsed
-            )
+            return self.resolve(parsed, (info.context or {}).get("folder", "")) if self.resolve else parsed
 
         return core_schema.with_info_plain_validator_function(read)
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return dict(self.schema)
 
 
 def _beside(value: Any, folder: str) -> Any:
     """A relative path of the file means: relative to the file's folder."""
     if isinstance(value, Address):
-        return (
-            replace(value, path=_beside(value.path, folder)) if value.is_unix else value
-        )
+        return replace(value, path=_beside(value.path, folder)) if value.is_unix else value
     return os.path.normpath(os.path.join(folder, value)) if value else value
 
 
@@ -60,9 +48,7 @@ def _beside_unless_word(value: str, folder: str) -> str:
     return value if value in ("off", "stderr") else str(_beside(value, folder))
 
 
-def _at_least(
-    parse: Callable[[Any], Any], least: float, text: str
-) -> Callable[[Any], Any]:
+def _at_least(parse: Callable[[Any], Any], least: float, text: str) -> Callable[[Any], Any]:
     def checked(value: Any) -> Any:
         parsed = parse(value)
         if parsed < least:
@@ -88,9 +74,7 @@ def _parse_unlimited_size(value: Any) -> int:
 
 def _parse_access(value: Any) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError(
-            f'{units.shown(value)} is no place for the access log; expected "off", "stderr" or a path'
-        )
+        raise ValueError(f'{units.shown(value)} is no place for the access log; expected "off", "stderr" or a path')
     return value
 
 
@@ -98,9 +82,7 @@ def _parse_host(value: Any) -> str:
     # No name: "localhost" is ::1 to one program and 127.0.0.1 to another.
     if isinstance(value, str) and is_ip(value):
         return value
-    raise ValueError(
-        f'{units.shown(value)} is not an IP address; expected one such as "127.0.0.1" or "::1"'
-    )
+    raise ValueError(f'{units.shown(value)} is not an IP address; expected one such as "127.0.0.1" or "::1"')
 
 
 def _parse_admin_address(value: Any) -> Address | None:
@@ -121,12 +103,8 @@ def _text(**schema: Any) -> dict[str, Any]:
 
 _DURATION = _text(pattern=units.DURATION_PATTERN, minLength=2)
 _POSITIVE = _at_least(units.parse_duration, 1e-6, "more than 0s")
-_ADDRESS = _text(
-    pattern=r"^(unix:.+|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|[^:/\[\]]+:[0-9]{1,5})$"
-)
-_COUNT = {
-    "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, {"const": "auto"}]
-}
+_ADDRESS = _text(pattern=r"^(unix:.+|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|[^:/\[\]]+:[0-9]{1,5})$")
+_COUNT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, {"const": "auto"}]}
 _COMMAND = {
     "anyOf": [_text(), {"type": "array", "items": {"type": "string"}, "minItems": 1}],
 }
@@ -142,18 +120,11 @@ PositiveDuration = Annotated[float, Written(_POSITIVE, _show_duration, _DURATION
 """Seconds, more than 0."""
 MaxAge = Annotated[
     float,
-    Written(
-        _parse_max_age, _show_duration, _text(pattern=f"^$|{units.DURATION_PATTERN}")
-    ),
+    Written(_parse_max_age, _show_duration, _text(pattern=f"^$|{units.DURATION_PATTERN}")),
 ]
 """Seconds; 0 when left empty."""
 Size = Annotated[
-    int,
-    Written(
-        units.parse_size,
-        lambda v: f'"{units.format_size(v)}"',
-        _text(pattern=units.SIZE_PATTERN),
-    ),
+    int, Written(units.parse_size, lambda v: f'"{units.format_size(v)}"', _text(pattern=units.SIZE_PATTERN))
 ]
 """Bytes, from 0 on."""
 HeadSize = Annotated[
@@ -177,31 +148,21 @@ SizeLimit = Annotated[
 Share = Annotated[
     float,
     Written(
-        units.parse_percentage,
-        lambda v: f'"{units.format_percentage(v)}"',
-        _text(pattern=units.PERCENTAGE_PATTERN),
+        units.parse_percentage, lambda v: f'"{units.format_percentage(v)}"', _text(pattern=units.PERCENTAGE_PATTERN)
     ),
 ]
 """A fraction from 0 to 1."""
 Excess = Annotated[
     float,
-    Written(
-        units.parse_excess,
-        lambda v: f'"{units.format_percentage(v)}"',
-        _text(pattern=units.EXCESS_PATTERN),
-    ),
+    Written(units.parse_excess, lambda v: f'"{units.format_percentage(v)}"', _text(pattern=units.EXCESS_PATTERN)),
 ]
 """How much more than something, as a fraction of it: 1 is twice as much."""
 LocalPath = Annotated[str, Written(_parse_text, _show_text, _text(), resolve=_beside)]
 """An absolute path, or '' for none."""
 Folder = Annotated[str, Written(_parse_folder, _show_text, _text(), resolve=_beside)]
 """An absolute path."""
-ListenAddress = Annotated[
-    Address, Written(parse_address, _show_text, _ADDRESS, resolve=_beside)
-]
-GroupAddress = Annotated[
-    Address | None, Written(_parse_admin_address, _show_text, _ADDRESS, resolve=_beside)
-]
+ListenAddress = Annotated[Address, Written(parse_address, _show_text, _ADDRESS, resolve=_beside)]
+GroupAddress = Annotated[Address | None, Written(_parse_admin_address, _show_text, _ADDRESS, resolve=_beside)]
 """None when the group is spawned here."""
 AdminAddress = Annotated[
     Address | None,
@@ -214,21 +175,15 @@ AdminAddress = Annotated[
 ]
 """None when it is turned off."""
 BackendHost = Annotated[str, Written(_parse_host, _show_text, _text(minLength=1))]
-Command = Annotated[
-    tuple[str, ...],
-    Written(values.parse_command, lambda v: _show_text(shlex.join(v)), _COMMAND),
-]
+Command = Annotated[tuple[str, ...], Written(values.parse_command, lambda v: _show_text(shlex.join(v)), _COMMAND)]
 """Words; empty when there is none."""
 Count = Annotated[
-    int | Literal["auto"],
-    Written(values.parse_count, lambda v: f'"{v}"' if v == "auto" else str(v), _COUNT),
+    int | Literal["auto"], Written(values.parse_count, lambda v: f'"{v}"' if v == "auto" else str(v), _COUNT)
 ]
 Ports = Annotated[
     values.PortRange | None,
     Written(
-        values.parse_ports,
-        lambda v: f'"{v or "ephemeral"}"',
-        _text(pattern=r"^(ephemeral|[0-9]{1,5}-[0-9]{1,5})$"),
+        values.parse_ports, lambda v: f'"{v or "ephemeral"}"', _text(pattern=r"^(ephemeral|[0-9]{1,5}-[0-9]{1,5})$")
     ),
 ]
 """None: the kernel chooses."""
@@ -237,9 +192,7 @@ Statuses = Annotated[
     Written(
         values.parse_statuses,
         _show_text,
-        _text(
-            pattern=r"^\s*[1-5]\d\d(-[1-5]\d\d)?(\s*,\s*[1-5]\d\d(-[1-5]\d\d)?)*\s*$"
-        ),
+        _text(pattern=r"^\s*[1-5]\d\d(-[1-5]\d\d)?(\s*,\s*[1-5]\d\d(-[1-5]\d\d)?)*\s*$"),
     ),
 ]
 SurgeSize = Annotated[
@@ -247,48 +200,27 @@ SurgeSize = Annotated[
     Written(
         values.parse_surge,
         lambda v: str(v) if v.count else f'"{v}"',
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                _text(pattern=units.PERCENTAGE_PATTERN),
-            ]
-        },
+        {"anyOf": [{"type": "integer", "minimum": 1}, _text(pattern=units.PERCENTAGE_PATTERN)]},
     ),
 ]
 Rate = Annotated[
     float,
-    Written(
-        values.parse_rate,
-        lambda v: f'"{values.format_rate(v)}"',
-        _text(pattern=r"^([0-9]+/(s|m|h))?$"),
-    ),
+    Written(values.parse_rate, lambda v: f'"{values.format_rate(v)}"', _text(pattern=r"^([0-9]+/(s|m|h))?$")),
 ]
 """Per second; 0 is no limit."""
 Network = Annotated[str, Written(values.parse_network, _show_text, _text())]
 Token = Annotated[str, Written(values.parse_token, _show_text, _text(minLength=1))]
-OptionalToken = Annotated[
-    str, Written(values.parse_optional_token, _show_text, _text())
-]
+OptionalToken = Annotated[str, Written(values.parse_optional_token, _show_text, _text())]
 HashKey = Annotated[
-    str,
-    Written(
-        values.parse_hash_key,
-        _show_text,
-        _text(pattern=r"^(client-ip|uri|(header|cookie):.+)$"),
-    ),
+    str, Written(values.parse_hash_key, _show_text, _text(pattern=r"^(client-ip|uri|(header|cookie):.+)$"))
 ]
-ServerHeader = Annotated[
-    str, Written(values.parse_server_header, _show_text, _text(minLength=1))
-]
-Pattern = Annotated[
-    str, Written(values.parse_pattern, _show_text, _text(format="regex"))
-]
+ServerHeader = Annotated[str, Written(values.parse_server_header, _show_text, _text(minLength=1))]
+Pattern = Annotated[str, Written(values.parse_pattern, _show_text, _text(format="regex"))]
 HostPattern = Annotated[str, Written(values.parse_host_pattern, _show_text, _text())]
-RoutePath = Annotated[
-    str, Written(values.parse_route_path, _show_text, _text(pattern="^(/.*)?$"))
-]
-AccessLog = Annotated[
-    str,
-    Written(_parse_access, _show_text, _text(minLength=1), resolve=_beside_unless_word),
-]
+RoutePath = Annotated[str, Written(values.parse_route_path, _show_text, _text(pattern="^(/.*)?$"))]
+AccessLog = Annotated[str, Written(_parse_access, _show_text, _text(minLength=1), resolve=_beside_unless_word)]
 """'off', 'stderr' or an absolute path."""
+HeaderRule = Annotated[str, Written(values.parse_header_rule, _show_text, _text())]
+"""'Name' or 'Name: value', or '' for none."""
+CookieRule = Annotated[str, Written(values.parse_cookie_rule, _show_text, _text())]
+"""'name' or 'name=value', or '' for none."""

@@ -21,10 +21,7 @@ LARGEST_FILE = 4 * 1024 * 1024
 
 
 def load(
-    path: str | os.PathLike[str],
-    *,
-    on_this_machine: bool = True,
-    environ: Mapping[str, str] = os.environ,
+    path: str | os.PathLike[str], *, on_this_machine: bool = True, environ: Mapping[str, str] = os.environ
 ) -> Settings:
     """Read and check a file. on_this_machine: also look for its programs, folders, files and users.
 
@@ -37,39 +34,23 @@ def load(
         text = content.decode("utf-8")
     except FileNotFoundError:
         hint = "; balancer init writes one to start with"
-        raise SettingsError(
-            [Problem(name, 0, "", f"there is no such file{hint}")]
-        ) from None
+        raise SettingsError([Problem(name, 0, "", f"there is no such file{hint}")]) from None
     except IsADirectoryError:
-        raise SettingsError(
-            [Problem(name, 0, "", "is a folder; expected a file")]
-        ) from None
+        raise SettingsError([Problem(name, 0, "", "is a folder; expected a file")]) from None
     except OSError as error:
-        raise SettingsError(
-            [Problem(name, 0, "", f"cannot be read: {machine.reason(error)}")]
-        ) from None
+        raise SettingsError([Problem(name, 0, "", f"cannot be read: {machine.reason(error)}")]) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SettingsError(
-            [Problem(name, line, "", "is not UTF-8 text, which TOML must be")]
-        ) from None
+        raise SettingsError([Problem(name, line, "", "is not UTF-8 text, which TOML must be")]) from None
     except ValueError:
-        raise SettingsError(
-            [Problem(name, 0, "", "is not the name of a file")]
-        ) from None
+        raise SettingsError([Problem(name, 0, "", "is not the name of a file")]) from None
     if len(content) > LARGEST_FILE:
-        raise SettingsError(
-            [Problem(name, 0, "", "is larger than 4MiB; expected a settings file")]
-        )
+        raise SettingsError([Problem(name, 0, "", "is larger than 4MiB; expected a settings file")])
     return read(text, name, on_this_machine=on_this_machine, environ=environ)
 
 
 def read(
-    text: str,
-    name: str = "cluster.toml",
-    *,
-    on_this_machine: bool = True,
-    environ: Mapping[str, str] = os.environ,
+    text: str, name: str = "cluster.toml", *, on_this_machine: bool = True, environ: Mapping[str, str] = os.environ
 ) -> Settings:
     """As `load`, from the text of a file of that name; relative paths are relative to its folder. Raises SettingsError."""
     document = _parse(text, name)
@@ -78,9 +59,7 @@ def read(
     faulty: set[Key] = set()
     while True:
         try:
-            settings = Settings.from_document(
-                document, Path(name), environ.get("RUNTIME_DIRECTORY", "")
-            )
+            settings = Settings.from_document(document, Path(name), environ.get("RUNTIME_DIRECTORY", ""))
             break
         except ValidationError as error:
             for detail in error.errors(include_url=False):
@@ -102,9 +81,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         words = error.msg[:1].lower() + error.msg[1:]
-        problem = Problem(
-            name, error.lineno, "", f"not valid TOML: {words} (column {error.colno})"
-        )
+        problem = Problem(name, error.lineno, "", f"not valid TOML: {words} (column {error.colno})")
     except RecursionError:
         problem = Problem(name, 0, "", "not valid TOML: nested too deeply")
     except ValueError as error:

@@ -33,9 +33,7 @@ class Lines:
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
         self._text = text
         self._lines: dict[Key, int] = {(): 1}
-        self._lengths: dict[
-            Key, int
-        ] = {}  # how many elements an array of tables has so far
+        self._lengths: dict[Key, int] = {}  # how many elements an array of tables has so far
 
     def of(self, key: Key) -> int:
         """The line of the key, or of the nearest table around it that the text has; 1 for the whole."""

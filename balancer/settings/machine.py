@@ -31,16 +31,10 @@ def _pools(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
                 yield Finding((*place, "cwd"), f"'{group.cwd}' is not a folder")
                 continue
             try:
-                resolve(
-                    group.command,
-                    group.cwd,
-                    group.env.get("PATH") or search_path(environ),
-                )
+                resolve(group.command, group.cwd, group.env.get("PATH") or search_path(environ))
             except ProgramNotFound as error:
                 yield Finding(
-                    (*place, "command"),
-                    str(error),
-                    about=((*place, "command"), (*place, "cwd"), (*place, "env")),
+                    (*place, "command"), str(error), about=((*place, "command"), (*place, "cwd"), (*place, "env"))
                 )
 
 
@@ -53,9 +47,7 @@ def _user(key: Key, name: str) -> Iterator[Finding]:
         yield Finding(key, f"there is no user '{name}'")
         return
     if os.geteuid() not in (0, uid):
-        yield Finding(
-            key, f"running as '{name}' needs root; the balancer runs as another user"
-        )
+        yield Finding(key, f"running as '{name}' needs root; the balancer runs as another user")
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
@@ -64,25 +56,13 @@ def _files(settings: Settings) -> Iterator[Finding]:
         try:
             with open(token_file, "rb") as file:
                 if not file.read(4096).strip():
-                    yield Finding(
-                        ("admin", "token_file"),
-                        f"'{token_file}' is empty; expected a token in it",
-                    )
+                    yield Finding(("admin", "token_file"), f"'{token_file}' is empty; expected a token in it")
         except OSError as error:
-            yield Finding(
-                ("admin", "token_file"),
-                f"'{token_file}' cannot be read: {reason(error)}",
-            )
-    places: list[tuple[Key, str]] = [
-        (("admin", "control_socket"), settings.control_socket)
-    ]
+            yield Finding(("admin", "token_file"), f"'{token_file}' cannot be read: {reason(error)}")
+    places: list[tuple[Key, str]] = [(("admin", "control_socket"), settings.control_socket)]
     if settings.log.access not in ("off", "stderr"):
         places.append((("log", "access"), settings.log.access))
-    places += [
-        ((("listen", n, "address")), a.path)
-        for n, a in settings.addresses().items()
-        if a.is_unix
-    ]
+    places += [((("listen", n, "address")), a.path) for n, a in settings.addresses().items() if a.is_unix]
     for key, path in places:
         if not os.path.isdir(os.path.dirname(path)):
             yield Finding(key, f"'{path}' cannot be made: its folder does not exist")

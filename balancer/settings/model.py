@@ -54,26 +54,17 @@ class Tls(Section):
     )
     client_ca: LocalPath = key("", "PEM file: who signs the certificates of clients")
     handshake_timeout: PositiveDuration = key("5s", "a whole TLS handshake")
-    hsts: MaxAge = key(
-        "", 'Strict-Transport-Security with this max-age, e.g. "365d"; "": none'
-    )
+    hsts: MaxAge = key("", 'Strict-Transport-Security with this max-age, e.g. "365d"; "": none')
 
 
 class Limit(Section):
     """What one client may on this listener; an IPv6 client is a /64. Each proxy process counts for itself."""
 
-    connections: int = key(
-        0,
-        "at a time from one address, in each proxy process; above it 429. 0: no limit",
-        least=0,
-    )
+    connections: int = key(0, "at a time from one address, in each proxy process; above it 429. 0: no limit", least=0)
     requests: Rate = key(
-        "",
-        'from one address in each proxy process, e.g. "100/s" or "600/m"; above it 429. "": no limit',
+        "", 'from one address in each proxy process, e.g. "100/s" or "600/m"; above it 429. "": no limit'
     )
-    burst: int = key(
-        0, "requests that may come at once; 0: as many as one second brings", least=0
-    )
+    burst: int = key(0, "requests that may come at once; 0: as many as one second brings", least=0)
     allow: Annotated[tuple[Network, ...], Field(strict=False)] = key(
         (), "networks that may come; others get 403. None: everybody may"
     )
@@ -85,18 +76,11 @@ class Limit(Section):
 class Listen(Section):
     """One address on which clients are served."""
 
-    address: ListenAddress = key(
-        "0.0.0.0:8080", "host:port, [::]:8080 or unix:/run/balancer.sock"
-    )
+    address: ListenAddress = key("0.0.0.0:8080", "host:port, [::]:8080 or unix:/run/balancer.sock")
     backlog: int = key(
-        4096,
-        "connections that wait to be accepted; the kernel cuts it to net.core.somaxconn",
-        least=1,
-        most=65535,
+        4096, "connections that wait to be accepted; the kernel cuts it to net.core.somaxconn", least=1, most=65535
     )
-    proxy_protocol: bool = key(
-        False, "true: each connection starts with a PROXY v1 or v2 header"
-    )
+    proxy_protocol: bool = key(False, "true: each connection starts with a PROXY v1 or v2 header")
     trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = key(
         (),
         "networks whose X-Forwarded-*, Forwarded and X-Request-ID are kept and extended; "
@@ -107,9 +91,7 @@ class Listen(Section):
         "where requests go that no route takes; left out: the only pool if there is one and no route, "
         "else they get 404",
     )
-    redirect: Literal["", "https"] = key(
-        "", '"https": every request is answered 308 to the same URL on https'
-    )
+    redirect: Literal["", "https"] = key("", '"https": every request is answered 308 to the same URL on https')
     tls: Tls | None = key(None, "makes it a TLS listener")
     limit: Limit = part(Limit, "what one client may")
 
@@ -117,29 +99,17 @@ class Listen(Section):
 class Proxy(Section):
     """The proxy processes: limits and deadlines of the client side."""
 
-    processes: Count = key(
-        "auto",
-        'proxy processes; "auto": half of the usable CPUs, as backends need the rest',
-    )
-    header_timeout: PositiveDuration = key(
-        "10s", "a client's whole request head; slow heads are the cheapest attack"
-    )
+    processes: Count = key("auto", 'proxy processes; "auto": half of the usable CPUs, as backends need the rest')
+    header_timeout: PositiveDuration = key("10s", "a client's whole request head; slow heads are the cheapest attack")
     idle_timeout: PositiveDuration = key(
         "75s",
         "a kept-alive client connection between two requests; browsers keep theirs longer than 60s",
     )
-    body_timeout: PositiveDuration = key(
-        "60s", "between two pieces of a body, either direction"
-    )
-    max_header_size: HeadSize = key(
-        "32KiB", "a whole request head; above it 431, or 414 for the target"
-    )
-    max_headers: int = key(
-        100, "header fields of one request; above it 431", least=1, most=10_000
-    )
+    body_timeout: PositiveDuration = key("60s", "between two pieces of a body, either direction")
+    max_header_size: HeadSize = key("32KiB", "a whole request head; above it 431, or 414 for the target")
+    max_headers: int = key(100, "header fields of one request; above it 431", least=1, most=10_000)
     max_body_size: SizeLimit = key(
-        "unlimited",
-        "of a request; above it 413. Bodies are not buffered, so none is needed",
+        "unlimited", "of a request; above it 413. Bodies are not buffered, so none is needed"
     )
     max_connections: int = key(
         8192,
@@ -147,34 +117,24 @@ class Proxy(Section):
         least=1,
         most=1_000_000,
     )
-    shutdown_timeout: Duration = key(
-        "30s", "requests in progress get this long when the balancer stops"
-    )
+    shutdown_timeout: Duration = key("30s", "requests in progress get this long when the balancer stops")
     user: str = key(
         "",
         "proxy processes run as this user (needs root; the supervisor keeps what it needs to bind and to spawn)",
     )
-    server_header: ServerHeader = key(
-        "pass", '"pass" the backend\'s, "remove" it, or any other text in its place'
-    )
-    request_id_header: Token = key(
-        "X-Request-ID", "made when absent, and returned to the client"
-    )
+    server_header: ServerHeader = key("pass", '"pass" the backend\'s, "remove" it, or any other text in its place')
+    request_id_header: Token = key("X-Request-ID", "made when absent, and returned to the client")
 
     @property
     def process_count(self) -> int:
         """How many proxy processes to run: "auto" resolved for this machine, now."""
-        return (
-            max(1, usable_cpus() // 2) if self.processes == "auto" else self.processes
-        )
+        return max(1, usable_cpus() // 2) if self.processes == "auto" else self.processes
 
 
 class Route(Section):
     """One [[route]]: tried in order; the first that matches wins."""
 
-    host: HostPattern = key(
-        "", 'optional; "*.example.com" takes every name below example.com'
-    )
+    host: HostPattern = key("", 'optional; "*.example.com" takes every name below example.com')
     path: RoutePath = key("", "optional; a path prefix on segment borders")
     pool: str = key("", "where its requests go")
     strip_prefix: bool = key(False, "true: path is cut off before the request goes on")
@@ -183,13 +143,8 @@ class Route(Section):
 class Admin(Section):
     """Status page, API and metrics, and the socket of the command line."""
 
-    address: AdminAddress = key(
-        "127.0.0.1:9901",
-        '"" turns it off; an address that is not loopback needs a token',
-    )
-    token_file: LocalPath = key(
-        "", "its content is the bearer token for everything but GET"
-    )
+    address: AdminAddress = key("127.0.0.1:9901", '"" turns it off; an address that is not loopback needs a token')
+    token_file: LocalPath = key("", "its content is the bearer token for everything but GET")
     control_socket: LocalPath = key(
         "",
         "how the command line finds the balancer; default: next to the file, or under $RUNTIME_DIRECTORY "
@@ -200,29 +155,20 @@ class Admin(Section):
 class Log(Section):
     """The balancer's own log (on stderr) and the access log."""
 
-    level: Literal["debug", "info", "warning", "error"] = key(
-        "info", "the least that is logged"
-    )
-    format: Literal["text", "json"] = key(
-        "text", "one line per event, for people or machines"
-    )
+    level: Literal["debug", "info", "warning", "error"] = key("info", "the least that is logged")
+    format: Literal["text", "json"] = key("text", "one line per event, for people or machines")
     access: AccessLog = key("off", '"off", "stderr" or a path; it costs throughput')
     access_format: Literal["combined", "json"] = key(
-        "combined",
-        "combined: as Apache and nginx write it, for the tools that read those",
+        "combined", "combined: as Apache and nginx write it, for the tools that read those"
     )
 
 
 class Settings(Section):
     """The whole file."""
 
-    listen: dict[str, Listen] = key(
-        {}, "addresses on which clients are served; one or more"
-    )
+    listen: dict[str, Listen] = key({}, "addresses on which clients are served; one or more")
     proxy: Proxy = part(Proxy, "the proxy processes")
-    route: Annotated[tuple[Route, ...], Field(strict=False)] = key(
-        (), "tried in order; the first that matches wins"
-    )
+    route: Annotated[tuple[Route, ...], Field(strict=False)] = key((), "tried in order; the first that matches wins")
     pool: dict[str, Pool] = key({}, "sets of backends; one or more")
     admin: Admin = part(Admin, "status page, API, metrics, control socket")
     log: Log = part(Log, "what is written where")
@@ -231,16 +177,12 @@ class Settings(Section):
     _control_socket: str = PrivateAttr(default="cluster.sock")
 
     @classmethod
-    def from_document(
-        cls, document: Mapping[str, Any], path: Path, runtime_directory: str = ""
-    ) -> Self:
+    def from_document(cls, document: Mapping[str, Any], path: Path, runtime_directory: str = "") -> Self:
         """From a parsed file. path: where it came from; runtime_directory: $RUNTIME_DIRECTORY. Raises pydantic's ValidationError."""
         path = Path(os.path.abspath(path))
         settings = cls.model_validate(document, context={"folder": str(path.parent)})
         settings._path = path
-        settings._control_socket = settings.admin.control_socket or str(
-            default_socket(path, runtime_directory)
-        )
+        settings._control_socket = settings.admin.control_socket or str(default_socket(path, runtime_directory))
         return settings
 
     @property

@@ -8,12 +8,14 @@ from balancer.settings.cpus import usable_cpus
 from balancer.settings.fields import (
     BackendHost,
     Command,
+    CookieRule,
     Count,
     Duration,
     Excess,
     Folder,
     GroupAddress,
     HashKey,
+    HeaderRule,
     LocalPath,
     OptionalToken,
     Pattern,
@@ -33,12 +35,8 @@ class GroupTls(Section):
     """TLS towards the backends of a group."""
 
     verify: bool = key(True, "false: any certificate is taken")
-    ca: LocalPath = key(
-        "", "PEM file: who signs the backends' certificates; default: the system's"
-    )
-    server_name: str = key(
-        "", "the name in the certificate; default: the address's host"
-    )
+    ca: LocalPath = key("", "PEM file: who signs the backends' certificates; default: the system's")
+    server_name: str = key("", "the name in the certificate; default: the address's host")
     cert: LocalPath = key("", "PEM file: the certificate shown to the backend")
     key: LocalPath = key("", "PEM file: its private key")
 
@@ -51,15 +49,19 @@ class Group(Section):
     weight: int = key(1, "0: gets nothing until changed", least=0, most=MAX_WEIGHT)
     backup: bool = key(False, "true: gets requests only when no other backend can")
     cwd: Folder = key(".", "relative to the file's folder")
-    env: dict[str, str] = key(
-        {}, "added to the environment; placeholders are filled in"
-    )
+    env: dict[str, str] = key({}, "added to the environment; placeholders are filled in")
     user: str = key("", "run as this user (needs root); default: the pool's")
     address: GroupAddress = key(
         "",
         "running elsewhere: not started, only probed; a name with several addresses is several backends, "
         "looked up again as its DNS records expire",
     )
+    name: OptionalToken = key("", "how status and metrics call it; left out: its number, from 0")
+    share: Share = key("0%", "above 0: exactly this part of the pool's requests, however many backends it has")
+    match_header: HeaderRule = key(
+        "", '"Name" or "Name: value": requests that carry it go here, and without a share only they'
+    )
+    match_cookie: CookieRule = key("", '"name" or "name=value": likewise')
     tls: GroupTls | None = key(None, "speak TLS to the backends of this group")
 
     @property
@@ -82,83 +84,49 @@ class Ready(Section):
         "probe",
         '"probe": the health probe passes (TCP accept if there is no path); "message": the backend says so',
     )
-    timeout: PositiveDuration = key(
-        "30s", "then this start has failed: a timeout is never a success"
-    )
+    timeout: PositiveDuration = key("30s", "then this start has failed: a timeout is never a success")
 
 
 class Health(Section):
     """Active health: what is asked of a backend, and what its answers mean."""
 
-    path: str = key(
-        "", '"": a TCP connect is the probe; "/healthz": GET, and status is checked'
-    )
-    status: Statuses = key(
-        "200-399", 'statuses that pass, such as "200-399" or "200,204"'
-    )
+    path: str = key("", '"": a TCP connect is the probe; "/healthz": GET, and status is checked')
+    status: Statuses = key("200-399", 'statuses that pass, such as "200-399" or "200,204"')
     body: Pattern = key("", "a regular expression that the body must contain")
     interval: PositiveDuration = key("2s", "between two probes of one backend")
     timeout: PositiveDuration = key("2s", "for one probe, from connect to the end")
     rise: int = key(2, "passes in a row until healthy again", least=1, most=100)
     fall: int = key(3, "failures in a row until unhealthy", least=1, most=100)
-    heartbeat: Duration = key(
-        "0s",
-        "above 0: a backend that sends no heartbeat for so long is killed and restarted",
-    )
+    heartbeat: Duration = key("0s", "above 0: a backend that sends no heartbeat for so long is killed and restarted")
 
 
 class Eject(Section):
     """Passive health: judged from real traffic."""
 
     failures: int = key(
-        5,
-        "connect errors, timeouts, broken responses and 502/503/504 in a row; 0: off",
-        least=0,
-        most=10_000,
+        5, "connect errors, timeouts, broken responses and 502/503/504 in a row; 0: off", least=0, most=10_000
     )
-    time: PositiveDuration = key(
-        "10s", "out of rotation for this long, longer each time"
-    )
+    time: PositiveDuration = key("10s", "out of rotation for this long, longer each time")
     max: Share = key("50%", "never more than this share of a pool")
     success_margin: Share = key(
         "0%",
         "above 0: a backend goes too when, over 10 s, its share of successes is lower than the others' by more than this",
     )
-    panic: Share = key(
-        "50%",
-        "when fewer than this share of a pool take requests, ejected ones are used all the same",
-    )
+    panic: Share = key("50%", "when fewer than this share of a pool take requests, ejected ones are used all the same")
 
 
 class Restart(Section):
     """When a process is started again or replaced."""
 
-    delay: Duration = key(
-        "100ms",
-        "after a crash; doubles up to max_delay, back to delay after healthy_after",
-    )
+    delay: Duration = key("100ms", "after a crash; doubles up to max_delay, back to delay after healthy_after")
     max_delay: Duration = key("30s", "the longest wait between two starts")
-    healthy_after: Duration = key(
-        "10s", "running so long, a backend's crashes are forgotten"
-    )
-    max_crashes: int = key(
-        0,
-        "above 0: so many crashes within a minute put the backend on hold",
-        least=0,
-        most=10_000,
-    )
-    max_memory: Size = key(
-        "0", "above 0: drained and replaced once its resident memory is larger"
-    )
+    healthy_after: Duration = key("10s", "running so long, a backend's crashes are forgotten")
+    max_crashes: int = key(0, "above 0: so many crashes within a minute put the backend on hold", least=0, most=10_000)
+    max_memory: Size = key("0", "above 0: drained and replaced once its resident memory is larger")
     max_requests: int = key(
-        0,
-        "drained and replaced after about so many requests (jittered by 10 %)",
-        least=0,
-        most=1_000_000_000,
+        0, "drained and replaced after about so many requests (jittered by 10 %)", least=0, most=1_000_000_000
     )
-    max_age: Duration = key(
-        "0s", "above 0: drained and replaced once it is older (jittered by 10 %)"
-    )
+    max_age: Duration = key("0s", "above 0: drained and replaced once it is older (jittered by 10 %)")
     watch: Annotated[tuple[LocalPath, ...], Field(strict=False)] = key(
         (), "paths: a rolling restart when a file under them changes; for development"
     )
@@ -168,18 +136,8 @@ class Stop(Section):
     """How a process is asked to leave."""
 
     drain_timeout: Duration = key("30s", "requests in flight get this long")
-    signal: Literal[
-        "SIGTERM",
-        "SIGINT",
-        "SIGQUIT",
-        "SIGHUP",
-        "SIGUSR1",
-        "SIGUSR2",
-        "SIGWINCH",
-        "SIGKILL",
-    ] = key(
-        "SIGTERM",
-        "what the app takes as a request to stop; Apache wants SIGWINCH, for one",
+    signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"] = key(
+        "SIGTERM", "what the app takes as a request to stop; Apache wants SIGWINCH, for one"
     )
     message: bool = key(False, 'true: also send "shutdown" over the channel')
     timeout: Duration = key("10s", "then SIGKILL to its whole process group")
@@ -188,9 +146,7 @@ class Stop(Section):
 class Rollout(Section):
     """Rolling restart and reload."""
 
-    surge: SurgeSize = key(
-        1, 'how many new ones start beside the old ones at a time ("25%" allowed)'
-    )
+    surge: SurgeSize = key(1, 'how many new ones start beside the old ones at a time ("25%" allowed)')
     observe: Duration = key(
         "0s",
         "after the first new backend takes requests, compare it with the old ones over the same window for so long",
@@ -204,12 +160,8 @@ class Rollout(Section):
         "roll back if its responses take longer than the old ones' by more than this, both on the mean and at the 95th percentile; "
         '"100%": twice as long',
     )
-    min_requests: int = key(
-        20, "with fewer, the comparison says nothing", least=1, most=1_000_000_000
-    )
-    on_inconclusive: Literal["continue", "rollback"] = key(
-        "continue", "what to do when the comparison says nothing"
-    )
+    min_requests: int = key(20, "with fewer, the comparison says nothing", least=1, most=1_000_000_000)
+    on_inconclusive: Literal["continue", "rollback"] = key("continue", "what to do when the comparison says nothing")
 
 
 class Pool(Section):
@@ -222,21 +174,13 @@ class Pool(Section):
         "without activating it",
     )
     backends: Count = key(1, 'a number or "auto": one per usable CPU')
-    weight: int = key(
-        1, "0 to 1000; 0: gets nothing until changed", least=0, most=MAX_WEIGHT
-    )
+    weight: int = key(1, "0 to 1000; 0: gets nothing until changed", least=0, most=MAX_WEIGHT)
     backup: bool = key(False, "true: gets requests only when no other backend can")
     cwd: Folder = key(".", "relative to the file's folder")
-    env: dict[str, str] = key(
-        {},
-        "added to the environment; {port}, {host}, {name}, {index} and {pool} are filled in",
-    )
+    env: dict[str, str] = key({}, "added to the environment; {port}, {host}, {name}, {index} and {pool} are filled in")
     user: str = key("", "run as this user (needs root)")
     host: BackendHost = key("127.0.0.1", "where backends listen")
-    ports: Ports = key(
-        "ephemeral",
-        'or "9000-9099": which ports are handed out; room for rollout.surge is needed',
-    )
+    ports: Ports = key("ephemeral", 'or "9000-9099": which ports are handed out; room for rollout.surge is needed')
     handover: Literal["port", "socket", "node-cluster"] = key(
         "port",
         '"port": the backend binds {port} itself; "socket": it inherits a listening socket (LISTEN_FDS=1, fd 3); '
@@ -247,38 +191,23 @@ class Pool(Section):
         '"proxy": requests are balanced; "shared": backends inherit the listener\'s own socket and accept themselves; '
         '"pass": the balancer accepts and passes each connection over the channel, round robin',
     )
-    policy: Literal[
-        "weighted-round-robin", "least-connections", "random-two", "peak-ewma", "hash"
-    ] = key("weighted-round-robin", "which backend gets the next request")
-    hash_on: HashKey = key(
-        "client-ip", 'for policy "hash": client-ip, uri, header:NAME or cookie:NAME'
+    policy: Literal["weighted-round-robin", "least-connections", "random-two", "peak-ewma", "hash"] = key(
+        "weighted-round-robin", "which backend gets the next request"
     )
-    sticky_cookie: OptionalToken = key(
-        "", "a name: each client stays with its backend while that one takes requests"
-    )
-    connect_timeout: PositiveDuration = key(
-        "3s", "for a TCP connection; local ones take less than 1ms"
-    )
+    hash_on: HashKey = key("client-ip", 'for policy "hash": client-ip, uri, header:NAME or cookie:NAME')
+    sticky_cookie: OptionalToken = key("", "a name: each client stays with its backend while that one takes requests")
+    connect_timeout: PositiveDuration = key("3s", "for a TCP connection; local ones take less than 1ms")
     sticky_attributes: str = key(
-        "Path=/; HttpOnly; SameSite=Lax",
-        "of that cookie; Secure, Max-Age=… and Domain=… go here too",
+        "Path=/; HttpOnly; SameSite=Lax", "of that cookie; Secure, Max-Age=… and Domain=… go here too"
     )
     sticky_key_file: LocalPath = key(
-        "",
-        "a file with the secret that signs the cookie; left out: a new secret at each start of the balancer",
+        "", "a file with the secret that signs the cookie; left out: a new secret at each start of the balancer"
     )
-    response_timeout: PositiveDuration = key(
-        "60s", "until the response head; then 504, not retried"
-    )
+    response_timeout: PositiveDuration = key("60s", "until the response head; then 504, not retried")
     retries: int = key(2, "further attempts on other backends", least=0, most=100)
-    retry_budget: Share = key(
-        "20%", "retries may be this share of the requests, and always 10 a second"
-    )
+    retry_budget: Share = key("20%", "retries may be this share of the requests, and always 10 a second")
     concurrency: int = key(
-        0,
-        "requests in flight per backend over all proxy processes; 0: no limit",
-        least=0,
-        most=100_000,
+        0, "requests in flight per backend over all proxy processes; 0: no limit", least=0, most=100_000
     )
     queue: int = key(
         100,
@@ -288,27 +217,16 @@ class Pool(Section):
         most=1_000_000,
     )
     queue_timeout: PositiveDuration = key("10s", "then 503 with an honest Retry-After")
-    keep_alive: int = key(
-        64,
-        "idle connections kept per backend and proxy process; 0: none",
-        least=0,
-        most=100_000,
-    )
+    keep_alive: int = key(64, "idle connections kept per backend and proxy process; 0: none", least=0, most=100_000)
     keep_alive_timeout: PositiveDuration = key(
         "4s",
         "an idle upstream connection is closed after this: before Node's and uvicorn's 5 s, so that no request "
         "meets a closing one",
     )
-    slow_start: Duration = key(
-        "0s",
-        "weight rises from 0 to full over this time after a backend becomes healthy",
-    )
-    pass_host: bool = key(
-        True, "true: backends see the client's Host; false: their own address"
-    )
+    slow_start: Duration = key("0s", "weight rises from 0 to full over this time after a backend becomes healthy")
+    pass_host: bool = key(True, "true: backends see the client's Host; false: their own address")
     group: Annotated[tuple[Group, ...], Field(strict=False)] = key(
-        (),
-        "instead of command, backends, weight, backup, cwd and env: a pool of several groups",
+        (), "instead of command, backends, weight, backup, cwd and env: a pool of several groups"
     )
     ready: Ready = part(Ready, "when a new process may take requests")
     health: Health = part(Health, "active health")
@@ -321,15 +239,15 @@ class Pool(Section):
     def groups(self) -> tuple[Group, ...]:
         """Its groups in the file's order; a pool without [[group]] has one, made of its own command and what belongs to it."""
         if not self.group:
-            own = ("command", "backends", "weight", "backup", "cwd", "env", "user")
-            return (
-                Group.model_construct(
-                    **{key: getattr(self, key) for key in own}, address=None, tls=None
-                ),
-            )
+            own = {key: getattr(self, key) for key in ("command", "backends", "weight", "backup", "cwd", "env", "user")}
+            defaults = {name: field.get_default() for name, field in Group.model_fields.items()}
+            return (Group.model_construct(**{**defaults, "address": None, "share": 0.0, **own}),)
+        alone = len(self.group) == 1
         return tuple(
-            group if group.user else group.model_copy(update={"user": self.user})
-            for group in self.group
+            group.model_copy(
+                update={"user": group.user or self.user, "name": group.name or ("" if alone else str(number))}
+            )
+            for number, group in enumerate(self.group)
         )
 
     @property

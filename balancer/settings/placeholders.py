@@ -14,13 +14,7 @@ _WORD = re.compile(r"(?<!\$)\{([A-Za-z][A-Za-z_-]{0,20})\}")
 
 def fill(text: str, *, port: int, host: str, name: str, index: int, pool: str) -> str:
     """The text with the five filled in: {name} is the backend's slot ("web-3"), {index} its number in the pool."""
-    values = {
-        "port": str(port),
-        "host": host,
-        "name": name,
-        "index": str(index),
-        "pool": pool,
-    }
+    values = {"port": str(port), "host": host, "name": name, "index": str(index), "pool": pool}
     # One pass: what a value brings in is never filled again.
     return _KNOWN.sub(lambda match: values[match[1]], text)
 

@@ -20,18 +20,14 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return one_line(
-            ": ".join(part for part in (place, self.key, self.message) if part)
-        )
+        return one_line(": ".join(part for part in (place, self.key, self.message) if part))
 
 
 class SettingsError(BalancerError):
     """A file that cannot be used; `problems` holds everything that is wrong with it, in the order of its lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(
-            sorted(problems, key=lambda p: (p.line, p.key, p.message))
-        )
+        self.problems = tuple(sorted(problems, key=lambda p: (p.line, p.key, p.message)))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
@@ -42,18 +38,11 @@ def dotted(key: Key) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            bare = (
-                part.isascii()
-                and part != ""
-                and all(c.isalnum() or c in "_-" for c in part)
-            )
+            bare = part.isascii() and part != "" and all(c.isalnum() or c in "_-" for c in part)
             text += ("." if text else "") + (part if bare else f'"{part}"')
     return text
 
 
 def one_line(text: str) -> str:
     """The text with everything escaped that would move a terminal's cursor or start a new line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

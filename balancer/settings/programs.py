@@ -46,11 +46,7 @@ def _runnable(file: str, program: str) -> str:
     if os.path.isdir(file):
         raise ProgramNotFound(f"program '{program}' is a directory")
     if not os.path.isfile(file):
-        raise ProgramNotFound(
-            f"program '{program}' does not exist ({os.path.normpath(file)})"
-        )
+        raise ProgramNotFound(f"program '{program}' does not exist ({os.path.normpath(file)})")
     if not os.access(file, os.X_OK):
-        raise ProgramNotFound(
-            f"program '{program}' is not executable ({os.path.normpath(file)})"
-        )
+        raise ProgramNotFound(f"program '{program}' is not executable ({os.path.normpath(file)})")
     return os.path.normpath(file)

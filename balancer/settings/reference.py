@@ -26,21 +26,14 @@ _ONLY_WHEN_WANTED = ("tls", "route", "group")
 # What stands there instead of a default that is empty.
 _EXAMPLES = {
     ("pool.NAME", "command"): 'command = "python -m http.server {port} --bind {host}"',
-    (
-        "listen.NAME.tls",
-        "certificates",
-    ): 'certificates = [{cert = "site.pem", key = "site.key"}]',
+    ("listen.NAME.tls", "certificates"): 'certificates = [{cert = "site.pem", key = "site.key"}]',
     ("route", "pool"): 'pool = "web"',
 }
 
 
 def reference() -> str:
     """The text of config/full.toml."""
-    return _HEAD + "".join(
-        _table(header, section)
-        for header, section in tables()
-        if section is not Certificate
-    )
+    return _HEAD + "".join(_table(header, section) for header, section in tables() if section is not Certificate)
 
 
 def _table(header: str, section: type[BaseModel]) -> str:
@@ -58,8 +51,7 @@ def _table(header: str, section: type[BaseModel]) -> str:
 def _is_table(factory: Any, path: str, name: str) -> bool:
     below = f"{path}.{name}"
     return factory is not None or (
-        below.split(".")[-1] != "certificates"
-        and any(header.strip("[]") == below for header, _ in tables())
+        below.split(".")[-1] != "certificates" and any(header.strip("[]") == below for header, _ in tables())
     )
 
 

@@ -36,14 +36,6 @@ def _inlined(node: Any, definitions: dict[str, Any], *, names: bool = False) -> 
     choices = node.get("anyOf", [])
     if {"type": "null"} in choices:
         rest = [choice for choice in choices if choice != {"type": "null"}]
-        others = {
-            key: value for key, value in node.items() if key not in ("anyOf", "default")
-        }
-        return _inlined(
-            {**rest[0], **others} if len(rest) == 1 else {**others, "anyOf": rest},
-            definitions,
-        )
-    return {
-        key: _inlined(value, definitions, names=key == "properties")
-        for key, value in node.items()
-    }
+        others = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        return _inlined({**rest[0], **others} if len(rest) == 1 else {**others, "anyOf": rest}, definitions)
+    return {key: _inlined(value, definitions, names=key == "properties") for key, value in node.items()}

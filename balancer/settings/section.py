@@ -20,9 +20,7 @@ class Section(BaseModel):
     )
 
 
-def key(
-    default: Any, reason: str, *, least: int | None = None, most: int | None = None
-) -> Any:
+def key(default: Any, reason: str, *, least: int | None = None, most: int | None = None) -> Any:
     """A key of the file: its default as the file would write it, and what it means or why it is that; numbers have limits.
 
     Typed as Any because the default is read like a value of the file, so "5s" may stand for a float.

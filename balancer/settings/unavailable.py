@@ -33,9 +33,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 def _message(key: Key, value: object, values: tuple[object, ...]) -> str:
     if isinstance(value, str):
-        others = (
-            f"; available: {', '.join(str(v) for v in values)}" if any(values) else ""
-        )
+        others = f"; available: {', '.join(str(v) for v in values)}" if any(values) else ""
         return f"'{value}' is not available in this version{others}"
     return f"{key[-1]} is not available in this version"
 

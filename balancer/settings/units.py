@@ -7,13 +7,7 @@ ValueError with a message that says what was found and what to write instead.
 import re
 from typing import Any
 
-_MICROSECONDS = {
-    "d": 86_400_000_000,
-    "h": 3_600_000_000,
-    "m": 60_000_000,
-    "s": 1_000_000,
-    "ms": 1_000,
-}
+_MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 _BYTES = {
     "TiB": 1 << 40,
     "GiB": 1 << 30,
@@ -35,9 +29,8 @@ _SIZE = re.compile(_NUMBER + "(" + "|".join(_BYTES) + ")")
 _PERCENTAGE = re.compile(_NUMBER + "%")
 _PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
-DURATION_PATTERN = (
-    r"^([0-9]{1,12}(\.[0-9]{1,3})?d)?([0-9]{1,12}(\.[0-9]{1,3})?h)?([0-9]{1,12}(\.[0-9]{1,3})?m)?"
-    + (r"([0-9]{1,12}(\.[0-9]{1,3})?s)?([0-9]{1,12}(\.[0-9]{1,3})?ms)?$")
+DURATION_PATTERN = r"^([0-9]{1,12}(\.[0-9]{1,3})?d)?([0-9]{1,12}(\.[0-9]{1,3})?h)?([0-9]{1,12}(\.[0-9]{1,3})?m)?" + (
+    r"([0-9]{1,12}(\.[0-9]{1,3})?s)?([0-9]{1,12}(\.[0-9]{1,3})?ms)?$"
 )
 SIZE_PATTERN = r"^(0|[0-9]{1,12}(\.[0-9]{1,3})?(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB))$"
 PERCENTAGE_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,3})?%$"
@@ -63,33 +56,18 @@ def _thousandths(whole: str, decimals: str | None) -> int:
 def parse_duration(value: Any) -> float:
     """'1m30s' → 90.0. Units d, h, m, s, ms, from the largest to the smallest, each at most once."""
     if not isinstance(value, str):
-        hint = (
-            f'; write "{value}s" for seconds'
-            if isinstance(value, int) and not isinstance(value, bool)
-            else ""
-        )
+        hint = f'; write "{value}s" for seconds' if isinstance(value, int) and not isinstance(value, bool) else ""
         raise ValueError(
             f'{shown(value)} is not a duration; expected a string with a unit, such as "5s" or "250ms"{hint}'
         )
     if _PLAIN.fullmatch(value):
-        raise ValueError(
-            f'{shown(value)} has no unit; write "{value}s" for seconds or "{value}ms" for milliseconds'
-        )
+        raise ValueError(f'{shown(value)} has no unit; write "{value}s" for seconds or "{value}ms" for milliseconds')
     parts = list(_DURATION_PART.finditer(value))
     units = [part[3] for part in parts]
     order = list(_MICROSECONDS)
-    if (
-        "".join(part[0] for part in parts) != value
-        or not parts
-        or units != sorted(set(units), key=order.index)
-    ):
-        raise ValueError(
-            f'{shown(value)} is not a duration; expected one such as "5s", "250ms", "1m30s" or "2h"'
-        )
-    microseconds = sum(
-        _thousandths(part[1], part[2]) * _MICROSECONDS[part[3]] // 1000
-        for part in parts
-    )
+    if "".join(part[0] for part in parts) != value or not parts or units != sorted(set(units), key=order.index):
+        raise ValueError(f'{shown(value)} is not a duration; expected one such as "5s", "250ms", "1m30s" or "2h"')
+    microseconds = sum(_thousandths(part[1], part[2]) * _MICROSECONDS[part[3]] // 1000 for part in parts)
     seconds = microseconds / 1_000_000
     if seconds > LONGEST:
         raise ValueError(f"{shown(value)} is too long; at most 3650d")
@@ -112,15 +90,11 @@ def format_duration(seconds: float) -> str:
 def parse_size(value: Any) -> int:
     """'16KiB' → 16384, '512MB' → 512000000, '0' → 0."""
     if not isinstance(value, str):
-        raise ValueError(
-            f'{shown(value)} is not a size; expected a string with a unit, such as "16KiB" or "512MB"'
-        )
+        raise ValueError(f'{shown(value)} is not a size; expected a string with a unit, such as "16KiB" or "512MB"')
     if value == "0":
         return 0
     if _PLAIN.fullmatch(value):
-        raise ValueError(
-            f'{shown(value)} has no unit; write "{value}B" for bytes or "{value}KiB" for 1024 bytes each'
-        )
+        raise ValueError(f'{shown(value)} has no unit; write "{value}B" for bytes or "{value}KiB" for 1024 bytes each')
     match = _SIZE.fullmatch(value)
     if match is None:
         raise ValueError(
@@ -138,10 +112,7 @@ def format_size(size: int) -> str:
     """16384 → '16KiB': the unit in which the number is shortest; the inverse of `parse_size`."""
     if size == 0:
         return "0"
-    unit = min(
-        (unit for unit, factor in _BYTES.items() if size % factor == 0),
-        key=lambda unit: size // _BYTES[unit],
-    )
+    unit = min((unit for unit, factor in _BYTES.items() if size % factor == 0), key=lambda unit: size // _BYTES[unit])
     return f"{size // _BYTES[unit]}{unit}"
 
 
@@ -149,9 +120,7 @@ def parse_percentage(value: Any) -> float:
     """'50%' → 0.5, from 0% to 100%."""
     match = _PERCENTAGE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(
-            f'{shown(value)} is not a percentage; expected a string such as "50%"'
-        )
+        raise ValueError(f'{shown(value)} is not a percentage; expected a string such as "50%"')
     share = _thousandths(match[1], match[2]) / 100_000
     if share > 1:
         raise ValueError(f'{shown(value)} is out of range; expected "0%" to "100%"')
@@ -162,9 +131,7 @@ def parse_excess(value: Any) -> float:
     """'100%' → 1.0: how much more than all of something, from 0% to 10000%."""
     match = _PERCENTAGE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(
-            f'{shown(value)} is not a percentage; expected a string such as "100%"'
-        )
+        raise ValueError(f'{shown(value)} is not a percentage; expected a string such as "100%"')
     excess = _thousandths(match[1], match[2]) / 100_000
     if excess > 100:
         raise ValueError(f'{shown(value)} is out of range; expected "0%" to "10000%"')

@@ -38,10 +38,7 @@ class StatusSet:
         return any(first <= status <= last for first, last in self.ranges)
 
     def __str__(self) -> str:
-        return ",".join(
-            str(first) if first == last else f"{first}-{last}"
-            for first, last in self.ranges
-        )
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +60,9 @@ def parse_ports(value: Any) -> PortRange | None:
     """'9000-9099' → a range; 'ephemeral' → None: the kernel chooses. Raises ValueError."""
     if value == "ephemeral":
         return None
-    match = (
-        re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", value)
-        if isinstance(value, str)
-        else None
-    )
+    match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(
-            f'{shown(value)} is not a range of ports; expected "ephemeral" or a range such as "9000-9099"'
-        )
+        raise ValueError(f'{shown(value)} is not a range of ports; expected "ephemeral" or a range such as "9000-9099"')
     first, last = int(match[1]), int(match[2])
     if not 1 <= first <= last <= 65535:
         raise ValueError(
@@ -101,21 +92,15 @@ def parse_surge(value: Any) -> Surge:
     except ValueError:
         share = 0.0
     if share == 0:
-        raise ValueError(
-            f'{shown(value)} is not a surge; expected a number from 1 on or a percentage such as "25%"'
-        )
+        raise ValueError(f'{shown(value)} is not a surge; expected a number from 1 on or a percentage such as "25%"')
     return Surge(0, share)
 
 
 def parse_count(value: Any) -> int | Literal["auto"]:
     """A number from 1 to 1000, or 'auto'. Raises ValueError."""
-    if value == "auto" or (
-        isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000
-    ):
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000):
         return value  # type: ignore[no-any-return]
-    raise ValueError(
-        f'{shown(value)} is not a number of processes; expected 1 to 1000 or "auto"'
-    )
+    raise ValueError(f'{shown(value)} is not a number of processes; expected 1 to 1000 or "auto"')
 
 
 def parse_command(value: Any) -> tuple[str, ...]:
@@ -124,31 +109,19 @@ def parse_command(value: Any) -> tuple[str, ...]:
         try:
             words = shlex.split(value)
         except ValueError as error:
-            raise ValueError(
-                f"{shown(value)} cannot be split into words: {str(error).lower()}"
-            ) from None
+            raise ValueError(f"{shown(value)} cannot be split into words: {str(error).lower()}") from None
         if value and not words:
             raise ValueError(f"{shown(value)} is not a command; it has no words")
-    elif isinstance(value, list | tuple) and all(
-        isinstance(word, str) for word in value
-    ):
+    elif isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
         words = list(value)
         if not words:
-            raise ValueError(
-                "an empty list is not a command; its first word is the program"
-            )
+            raise ValueError("an empty list is not a command; its first word is the program")
     else:
-        raise ValueError(
-            f"{shown(value)} is not a command; expected a string or a list of strings"
-        )
+        raise ValueError(f"{shown(value)} is not a command; expected a string or a list of strings")
     if words and not words[0]:
-        raise ValueError(
-            "the first word of a command is the program, and here it is empty"
-        )
+        raise ValueError("the first word of a command is the program, and here it is empty")
     if any("\0" in word for word in words):
-        raise ValueError(
-            f"{shown(value)} is not a command; it contains a NUL character"
-        )
+        raise ValueError(f"{shown(value)} is not a command; it contains a NUL character")
     return tuple(words)
 
 
@@ -159,13 +132,9 @@ def parse_rate(value: Any) -> float:
     """'100/s', '600/m' or '1000/h' → per second; '' → 0.0: no limit. Raises ValueError."""
     if value == "":
         return 0.0
-    match = (
-        re.fullmatch(r"([0-9]{1,9})/([smh])", value) if isinstance(value, str) else None
-    )
+    match = re.fullmatch(r"([0-9]{1,9})/([smh])", value) if isinstance(value, str) else None
     if match is None or not int(match[1]):
-        raise ValueError(
-            f'{shown(value)} is not a rate; expected a number per second, minute or hour such as "100/s"'
-        )
+        raise ValueError(f'{shown(value)} is not a rate; expected a number per second, minute or hour such as "100/s"')
     return int(match[1]) / _PER[match[2]]
 
 
@@ -173,11 +142,7 @@ def format_rate(rate: float) -> str:
     """As a person would write it: per second if that is a whole number, else per minute or per hour."""
     if not rate:
         return ""
-    whole = (
-        unit
-        for unit, seconds in _PER.items()
-        if abs(rate * seconds - round(rate * seconds)) < 1e-9
-    )
+    whole = (unit for unit, seconds in _PER.items() if abs(rate * seconds - round(rate * seconds)) < 1e-9)
     unit = next(whole, "h")
     return f"{round(rate * _PER[unit])}/{unit}"
 
@@ -185,9 +150,7 @@ def format_rate(rate: float) -> str:
 def parse_network(value: Any) -> str:
     """A network as in '10.0.0.0/8', or one address; in its usual form. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError(
-            f'{shown(value)} is not a network; expected a string such as "10.0.0.0/8"'
-        )
+        raise ValueError(f'{shown(value)} is not a network; expected a string such as "10.0.0.0/8"')
     try:
         return str(ipaddress.ip_network(value))
     except ValueError:
@@ -195,12 +158,8 @@ def parse_network(value: Any) -> str:
     try:
         wide = ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(
-            f'{shown(value)} is not a network; expected one such as "10.0.0.0/8" or "fd00::/8"'
-        ) from None
-    raise ValueError(
-        f'{shown(value)} has bits set beyond its prefix; did you mean "{wide}"?'
-    )
+        raise ValueError(f'{shown(value)} is not a network; expected one such as "10.0.0.0/8" or "fd00::/8"') from None
+    raise ValueError(f'{shown(value)} has bits set beyond its prefix; did you mean "{wide}"?')
 
 
 def parse_token(value: Any) -> str:
@@ -217,45 +176,45 @@ def parse_optional_token(value: Any) -> str:
     return "" if value == "" else parse_token(value)
 
 
+def parse_header_rule(value: Any) -> str:
+    """'Name' or 'Name: value', or '' for none. Raises ValueError."""
+    name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if value == "" or (_TOKEN.fullmatch(name) and (not colon or rest.strip())):
+        return str(value)
+    raise ValueError(f'{shown(value)} is no header to look for; expected "Name" or "Name: value"')
+
+
+def parse_cookie_rule(value: Any) -> str:
+    """'name' or 'name=value', or '' for none. Raises ValueError."""
+    name, equals, rest = value.partition("=") if isinstance(value, str) else ("", "", "")
+    if value == "" or (_TOKEN.fullmatch(name) and (not equals or (rest and not set(rest) & set('";, \t')))):
+        return str(value)
+    raise ValueError(f'{shown(value)} is no cookie to look for; expected "name" or "name=value"')
+
+
 def parse_hash_key(value: Any) -> str:
     """'client-ip', 'uri', 'header:NAME' or 'cookie:NAME'. Raises ValueError."""
     kind, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if value in ("client-ip", "uri") or (
-        kind in ("header", "cookie") and colon and _TOKEN.fullmatch(name)
-    ):
+    if value in ("client-ip", "uri") or (kind in ("header", "cookie") and colon and _TOKEN.fullmatch(name)):
         return str(value)
-    raise ValueError(
-        f"{shown(value)} is nothing to hash on; expected one of client-ip, uri, header:NAME, cookie:NAME"
-    )
+    raise ValueError(f"{shown(value)} is nothing to hash on; expected one of client-ip, uri, header:NAME, cookie:NAME")
 
 
 def parse_server_header(value: Any) -> str:
     """'pass', 'remove', or the value itself, which must be fit for a field (RFC 9110 section 5.5). Raises ValueError."""
-    if (
-        isinstance(value, str)
-        and value
-        and value == value.strip()
-        and value.isascii()
-        and value.isprintable()
-    ):
+    if isinstance(value, str) and value and value == value.strip() and value.isascii() and value.isprintable():
         return value
-    raise ValueError(
-        f'{shown(value)} is not a server header; expected "pass", "remove" or a text in plain ASCII'
-    )
+    raise ValueError(f'{shown(value)} is not a server header; expected "pass", "remove" or a text in plain ASCII')
 
 
 def parse_pattern(value: Any) -> str:
     """A regular expression, or '' for none. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError(
-            f"{shown(value)} is not a regular expression; expected a string"
-        )
+        raise ValueError(f"{shown(value)} is not a regular expression; expected a string")
     try:
         re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(
-            f"{shown(value)} is not a regular expression: {error}"
-        ) from None
+        raise ValueError(f"{shown(value)} is not a regular expression: {error}") from None
     return value
 
 
@@ -265,51 +224,29 @@ def parse_host_pattern(value: Any) -> str:
     Raises ValueError.
     """
     if not isinstance(value, str):
-        raise ValueError(
-            f'{shown(value)} is not a host; expected a string such as "api.example.com"'
-        )
+        raise ValueError(f'{shown(value)} is not a host; expected a string such as "api.example.com"')
     host = value.lower()
     if host == "*":
         raise ValueError("'*' is not a host; leave host out to match every host")
     if is_ip(host) and ":" in host:
-        raise ValueError(
-            f'{shown(value)} is not a host; an IPv6 address stands in brackets: "[{host}]"'
-        )
-    if (
-        host == ""
-        or is_ip(host)
-        or (host.startswith("[") and host.endswith("]") and is_ip(host[1:-1]))
-    ):
+        raise ValueError(f'{shown(value)} is not a host; an IPv6 address stands in brackets: "[{host}]"')
+    if host == "" or is_ip(host) or (host.startswith("[") and host.endswith("]") and is_ip(host[1:-1])):
         return host
     if re.fullmatch(r".*:[0-9]*", host):
         raise ValueError(f"{shown(value)} is not a host; expected it without the port")
     if not host.isascii():
-        raise ValueError(
-            f"{shown(value)} is not a host; write international names in their xn-- form"
-        )
+        raise ValueError(f"{shown(value)} is not a host; write international names in their xn-- form")
     if not is_host_name(host.removeprefix("*.")):
-        raise ValueError(
-            f'{shown(value)} is not a host; expected one such as "api.example.com" or "*.example.com"'
-        )
+        raise ValueError(f'{shown(value)} is not a host; expected one such as "api.example.com" or "*.example.com"')
     return host
 
 
 def parse_route_path(value: Any) -> str:
     """The path prefix of a route, or '' for any. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError(
-            f'{shown(value)} is not a path; expected a string such as "/v1/"'
-        )
+        raise ValueError(f'{shown(value)} is not a path; expected a string such as "/v1/"')
     if value and not value.startswith("/"):
-        raise ValueError(
-            f'{shown(value)} does not start with "/"; did you mean "/{value}"?'
-        )
-    if (
-        not value.isascii()
-        or not value.isprintable()
-        or any(c in value for c in ' ?#"<>')
-    ):
-        raise ValueError(
-            f"{shown(value)} is not a path; write it as it stands in a URL, without ? and #"
-        )
+        raise ValueError(f'{shown(value)} does not start with "/"; did you mean "/{value}"?')
+    if not value.isascii() or not value.isprintable() or any(c in value for c in ' ?#"<>'):
+        raise ValueError(f"{shown(value)} is not a path; write it as it stands in a URL, without ? and #")
     return value

@@ -12,6 +12,7 @@ from balancer.pool.ejection import needs_all
 from balancer.pool.lifecycle import Health, Intent, Phase
 from balancer.pool.snapshot import (
     BackendPicture,
+    GroupPicture,
     LimitPicture,
     ListenerPicture,
     PoolPicture,
@@ -33,9 +34,7 @@ class Truth:
         self.settings = settings
         self.ledger = ledger
         self.slots: dict[str, list[Slot]] = {name: [] for name in settings.pool}
-        self.extra: dict[
-            str, Pool
-        ] = {}  # a reload's pools that nothing is routed to yet, or any more
+        self.extra: dict[str, Pool] = {}  # a reload's pools that nothing is routed to yet, or any more
         self.backends: dict[BackendId, Backend] = {}
         self.number = 0  # of the last snapshot that was made
         self.is_dirty = True
@@ -68,14 +67,8 @@ class Truth:
 
     def unready(self) -> list[str]:
         """A line for each pool that is routed to and has no backend that takes requests."""
-        taking = {
-            backend.pool for backend in self.backends.values() if backend.takes_requests
-        }
-        return [
-            self._why_not(pool)
-            for pool in sorted(self.settings.reached_pools)
-            if pool not in taking
-        ]
+        taking = {backend.pool for backend in self.backends.values() if backend.takes_requests}
+        return [self._why_not(pool) for pool in sorted(self.settings.reached_pools) if pool not in taking]
 
     def snapshot(self) -> Snapshot:
         """The picture as it is now, under the next number."""
@@ -98,24 +91,15 @@ class Truth:
                 )
                 for name, listen in settings.listen.items()
             ),
-            routes=tuple(
-                RoutePicture(r.host, r.path, r.pool, r.strip_prefix)
-                for r in settings.route
-            ),
-            pools=tuple(
-                self._pool_picture(name, pool) for name, pool in self.pools.items()
-            ),
+            routes=tuple(RoutePicture(r.host, r.path, r.pool, r.strip_prefix) for r in settings.route),
+            pools=tuple(self._pool_picture(name, pool) for name, pool in self.pools.items()),
         )
 
     def _pool_picture(self, name: str, pool: Pool) -> PoolPicture:
         # In slot order, the older generation first.
         order = {slot.name: slot.index for slot in self.slots.get(name, ())}
         shown = sorted(
-            (
-                b
-                for b in self.backends.values()
-                if b.pool == name and b.phase is Phase.RUNNING
-            ),
+            (b for b in self.backends.values() if b.pool == name and b.phase is Phase.RUNNING),
             key=lambda b: (order.get(b.id.name, -1), b.id.generation),
         )
         taking = sum(b.takes_requests for b in shown)
@@ -127,6 +111,11 @@ class Truth:
             row=self.ledger.pool(name),
             policy=pool.policy,
             hash_on=pool.hash_on,
+            groups=tuple(
+                GroupPicture(group.name, group.share, group.match_header, group.match_cookie)
+                for group in pool.groups
+                if group.share or group.match_header or group.match_cookie
+            ),
             sticky_cookie=pool.sticky_cookie,
             sticky_key=self._sticky_key(pool),
             sticky_attributes=pool.sticky_attributes,
@@ -153,8 +142,7 @@ class Truth:
                     row=b.row,
                     weight=b.weight,
                     backup=b.backup,
-                    takes_requests=b.takes_requests
-                    or (everybody and b.would_take_requests),
+                    takes_requests=b.takes_requests or (everybody and b.would_take_requests),
                     draining=b.intent is Intent.DRAIN,
                     since=b.since if b.is_spawned else 0.0,
                     group=b.group,
@@ -172,9 +160,7 @@ class Truth:
         try:
             return sha256(Path(pool.sticky_key_file).read_bytes()).hexdigest()
         except OSError:
-            return (
-                self._secret
-            )  # it was readable when the file was checked; sessions are moved, not lost
+            return self._secret  # it was readable when the file was checked; sessions are moved, not lost
 
     def _waits(self, pool: str) -> list[float]:
         """Seconds until backends of this pool may take requests, of those that are to be expected."""
@@ -182,8 +168,7 @@ class Truth:
         waits = [slot.seconds_to_ready(instant) for slot in self.slots.get(pool, ())]
         # Running and not judged yet: an address elsewhere before its first probe.
         unknown = any(
-            b.pool == pool and b.phase is Phase.RUNNING and b.health is Health.UNKNOWN
-            for b in self.backends.values()
+            b.pool == pool and b.phase is Phase.RUNNING and b.health is Health.UNKNOWN for b in self.backends.values()
         )
         return [wait for wait in waits if wait is not None] + ([0.0] if unknown else [])
 
@@ -224,7 +209,5 @@ def _proxy_picture(settings: Settings) -> ProxyPicture:
 
 
 def _limit_picture(limit: Limit) -> LimitPicture | None:
-    picture = LimitPicture(
-        limit.connections, limit.requests, limit.burst, limit.allow, limit.deny
-    )
+    picture = LimitPicture(limit.connections, limit.requests, limit.burst, limit.allow, limit.deny)
     return None if picture == LimitPicture(burst=limit.burst) else picture

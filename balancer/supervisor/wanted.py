@@ -20,17 +20,14 @@ class WantedSlot(NamedTuple):
 def wanted_slots(pool: Pool) -> list[WantedSlot]:
     """Every slot of the pool; the numbers run through its groups."""
     wanted: list[WantedSlot] = []
-    for number, group in enumerate(pool.groups):
-        launch, care = _launch(pool, group, number), _care(pool, group)
-        wanted += [
-            WantedSlot(len(wanted) + i, launch, care)
-            for i in range(group.backend_count)
-        ]
+    for group in pool.groups:
+        launch, care = _launch(pool, group), _care(pool, group)
+        wanted += [WantedSlot(len(wanted) + i, launch, care) for i in range(group.backend_count)]
     return wanted
 
 
-def _launch(pool: Pool, group: Group, number: int) -> Launch:
-    name = str(number) if pool.group else ""
+def _launch(pool: Pool, group: Group) -> Launch:
+    name = group.name
     if group.address is not None:
         host = str(group.address) if group.address.is_unix else group.address.host
         return Launch(group=name, address=(host, group.address.port))
@@ -63,9 +60,7 @@ def _care(pool: Pool, group: Group) -> Care:
             rise=health.rise,
             fall=health.fall,
         ),
-        restart=RestartPolicy(
-            restart.delay, restart.max_delay, restart.healthy_after, restart.max_crashes
-        ),
+        restart=RestartPolicy(restart.delay, restart.max_delay, restart.healthy_after, restart.max_crashes),
         drain_timeout=stop.drain_timeout,
         stop_signal=signal.Signals[stop.signal],
         stop_message=stop.message,

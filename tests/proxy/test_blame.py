@@ -46,21 +46,67 @@ async def test_alone_at_a_crash_it_is_not_asked_again_but_after_a_kill_it_is(
 
 async def test_with_others_beside_it_each_is_asked_again_once_and_the_guilty_one_stays_accused() -> None:
     blame = Blame()
-    blame.accuse({b"GET /boom", b"GET /a", b"GET /b"})
+    blame.crash([(b"GET /boom", 1.0), (b"GET /a", 1.0), (b"GET /b", 1.0)])
     assert blame.may_try_again(b"GET /boom", 3)
-    blame.acquit(b"GET /a")
+    assert blame.acquit(b"GET /a") == 1
     blame.acquit(b"GET /b")
-    blame.accuse({b"GET /boom", b"GET /c"})
+    blame.crash([(b"GET /boom", 2.0), (b"GET /c", 2.0)])
     assert not blame.may_try_again(b"GET /boom", 2)
     assert blame.may_try_again(b"GET /c", 2)
     assert blame.counts == {b"GET /boom": 2, b"GET /c": 1}
+    assert blame.acquit(b"GET /other") == 0
+
+
+async def test_what_was_sent_long_before_the_last_one_is_present_and_not_accused() -> None:
+    blame = Blame()
+    for crash in (1.0, 2.0):
+        blame.crash([(b"GET /slow", crash - 0.5), (b"GET /boom", crash)])
+        assert blame.may_try_again(b"GET /slow", 2)
+    assert not blame.may_try_again(b"GET /boom", 2)
+    assert blame.counts == {b"GET /boom": 2}
+    # One that takes its time to kill is found out too, later.
+    blame.crash([(b"GET /slow", 2.5), (b"GET /", 3.0)])
+    assert not blame.may_try_again(b"GET /slow", 2)
+
+
+@pytest.mark.parametrize(("in_flight", "status"), [(1, 502), (2, 200)])
+async def test_alone_in_this_proxy_is_not_alone_when_others_had_requests_there(in_flight: int, status: int) -> None:
+    first, second = Origin(dies), Origin()
+    async with front(first, second) as proxy:
+        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
+        await proxy.apply(backends=pictures)
+        async with proxy.client() as client:
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await first.until(lambda o: len(o.requests) == 1)
+            die(first)
+            end = {"at": monotonic(), "own_doing": True, "in_flight": in_flight}
+            proxy.say("exited", backend="web-0", generation=2, **end)
+            assert (await client.response()).status == status
+
+
+async def test_quarantine_refuses_what_is_named_up_to_its_share() -> None:
+    async with front(Origin(), pool={"quarantine": ("GET /boom",), "quarantine_time": 60.0}) as proxy:
+        async with proxy.client() as client:
+            await client.send(b"GET /boom?x=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+            refused = await client.response()
+            assert refused.status == 503
+            assert refused.all("Retry-After") == ["60"]
+            await client.send(b"POST /boom HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            assert (await client.response()).status == 200
+            statuses = []
+            for _ in range(30):
+                await client.send(b"GET /boom HTTP/1.1\r\nHost: a\r\n\r\n")
+                statuses.append((await client.response()).status)
+            # Ten at once, then ten a second: what is refused by mistake stays small.
+            assert 8 <= statuses.count(503) <= 15
+        assert proxy.errors()["quarantined"] == statuses.count(503) + 1
 
 
 def test_what_is_remembered_is_bounded() -> None:
     blame = Blame()
     for number in range(3 * MOST):
-        blame.accuse({b"GET /%d" % number})
-    assert len(blame.counts) == MOST
+        blame.crash([(b"GET /%d" % number, float(number))])
+    assert len(blame.counts) == len(blame.present) == MOST
     assert b"GET /%d" % (3 * MOST - 1) in blame.counts
 
 
@@ -108,4 +154,5 @@ async def test_four_innocents_beside_it_are_all_answered() -> None:
         die(first)
         with trio.fail_after(3):
             assert [(await client.response()).status for client in clients] == [200] * 5
-        assert not proxy.proxy.view.blame.counts, "all of them have succeeded since"
+        assert not proxy.proxy.view.pools["web"].blame.present, "all of them have succeeded since"
+        assert len(proxy.heard("acquitted")) == 5
