@@ -3,12 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-import balancer
 from balancer.channel.lines import Channel
 from balancer.errors import BalancerError, ChannelClosed
 from balancer.pool.backend import BackendId
@@ -16,53 +14,21 @@ from balancer.supervisor import spawn
 from balancer.supervisor.doors import Door
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.output import LineSink, capture
+from balancer.supervisor.proxy import Proxy, environment, watch_loops
 from balancer.supervisor.questions import Questions
 from balancer.supervisor.slot import now
 from balancer.supervisor.truth import Truth
 from balancer.supervisor.waiting import Changes
 from balancer.telemetry.events import Events
 from balancer.telemetry.readings import Growing
-from balancer.telemetry.table import TICK, Table
+from balancer.telemetry.table import Table
 
 LARGEST_SNAPSHOT: Final = 64 * 1024 * 1024
-SOUND_AFTER: Final = (
-    2.0  # seconds: a proxy that lived so long was sound; its successor starts at once
-)
+SOUND_AFTER: Final = 2.0  # seconds: a proxy that lived so long was sound; its successor starts at once
 LONGEST_PAUSE: Final = 3.0
 MANY: Final = 5  # deaths in a row until it is said loudly
 GRACE: Final = 2.0  # seconds beyond `proxy.shutdown_timeout` for a proxy that stops
-LOOK_INTERVAL: Final = (
-    2.0  # seconds between two looks at whether the proxies' loops turn
-)
-# A loop that has not turned for so many looks in a row is stuck for good: a machine that was paused shows one at most.
-STUCK_LOOKS: Final = 6
-LAST_MOMENT: Final = (
-    1.5  # seconds for responses already begun when everything ends at once
-)
-
-
-class Proxy:
-    """One proxy process and what it was told."""
-
-    def __init__(self, slot: int, process: spawn.Process, channel: Channel) -> None:
-        self.slot = slot
-        self.process = process
-        self.channel = channel
-        self.since = now()
-        self.is_ready = False
-        self.sent_number = 0
-        self.applied_number = 0
-        self.known: set[BackendId] = set()  # of any snapshot sent to it
-        self.drained: set[BackendId] = set()  # of those, what it has reported
-        self.last_tick = 0
-        self.stuck_looks = 0
-        self.answers: dict[
-            tuple[str, BackendId], dict[str, Any] | None
-        ] = {}  # see `Questions`
-
-    def holds(self, id: BackendId) -> bool:  # noqa: A002
-        """Whether it may have a request or a connection on this backend."""
-        return id in self.known and id not in self.drained
+LAST_MOMENT: Final = 1.5  # seconds for responses already begun when everything ends at once
 
 
 class Proxies:
@@ -96,21 +62,17 @@ class Proxies:
         self.replaced = [0] * table.proxies
         self.cpu = [Growing() for _ in range(table.proxies)]
         # Down these a proxy gives a place on a backend to a request that waits in another (`proxy/queue`).
-        self._grants = [
-            os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for _ in range(table.proxies)
-        ]
+        self._grants = [os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) for _ in range(table.proxies)]
         self._doors: dict[BackendId, Door] = {}
         self._stopping = trio.Event()
         self._latest: dict[str, Any] = {"number": 0}
         self._latest_ids: frozenset[BackendId] = frozenset()
 
-    async def run(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep every slot alive, and every proxy informed, until stopped; started once each slot had its first process."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish)
-            nursery.start_soon(self._watch_loops)
+            nursery.start_soon(watch_loops, self.live, self.table, self.events)
             async with trio.open_nursery() as slots:
                 for slot in range(self.table.proxies):
                     spawned = trio.Event()
@@ -119,9 +81,7 @@ class Proxies:
                 task_status.started()
             nursery.cancel_scope.cancel()
 
-    def open(
-        self, id: BackendId, pool: str, descriptor: int, line: dict[str, Any]
-    ) -> None:  # noqa: A002
+    def open(self, id: BackendId, pool: str, descriptor: int, line: dict[str, Any]) -> None:  # noqa: A002
         """See `doors`."""
         door = self._doors[id] = Door(pool, descriptor, line)
         for proxy in self.live.values():
@@ -139,9 +99,7 @@ class Proxies:
 
     async def drained(self, id: BackendId) -> None:  # noqa: A002
         """Until no proxy holds anything on this backend; one that dies holds nothing."""
-        await self.changes.until(
-            lambda: not any(proxy.holds(id) for proxy in self.live.values())
-        )
+        await self.changes.until(lambda: not any(proxy.holds(id) for proxy in self.live.values()))
 
     async def holders(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
         """Which requests are on this backend: [{"method", "path", "seconds"}]; the caller sets the limit."""
@@ -151,12 +109,7 @@ class Proxies:
 
     def exited(self, id: BackendId, at: float, own_doing: bool, in_flight: int) -> None:  # noqa: A002
         """Tell every proxy at once that this process has ended: requests that broke off wait for it. See `casualties`."""
-        told = {
-            "type": "exited",
-            "at": at,
-            "own_doing": own_doing,
-            "in_flight": in_flight,
-        }
+        told = {"type": "exited", "at": at, "own_doing": own_doing, "in_flight": in_flight}
         self._questions.ask(id, "casualties", told)
 
     async def casualties(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
@@ -166,9 +119,7 @@ class Proxies:
     async def applied(self) -> None:
         """Until every live proxy works with the truth as it is now."""
         target = self.truth.number + (1 if self.truth.is_dirty else 0)
-        await self.changes.until(
-            lambda: all(p.applied_number >= target for p in self.live.values())
-        )
+        await self.changes.until(lambda: all(p.applied_number >= target for p in self.live.values()))
 
     async def stop(self, patience: float) -> None:
         """No new connections; returns when the last proxy has finished and ended, or after `patience` seconds and a bit."""
@@ -228,11 +179,7 @@ class Proxies:
             self.replaced[slot] += 1
             self.events.record("proxy died", proxy=slot, how=how, deaths=max(1, deaths))
             if deaths and deaths % MANY == 0:
-                self.log(
-                    "error",
-                    f"proxy {slot} cannot be kept alive",
-                    {"how": how, "deaths": deaths},
-                )
+                self.log("error", f"proxy {slot} cannot be kept alive", {"how": how, "deaths": deaths})
                 if any(proxy.is_ready for proxy in self.live.values()):
                     # Or connections would hang in its queue: now the others get them all.
                     self.sockets.give_up(slot)
@@ -240,26 +187,6 @@ class Proxies:
             pause = 0.0 if deaths <= 1 else min(0.05 * 2.0**deaths, LONGEST_PAUSE)
             with trio.move_on_after(pause):
                 await self._stopping.wait()
-
-    async def _watch_loops(self) -> None:
-        """Kill a proxy whose loop stands still: its connections hang, and its successor serves what waits in its queue."""
-        while True:
-            await trio.sleep(LOOK_INTERVAL)
-            for proxy in self.live.values():
-                tick = self.table.cells[self.table.proxy_base(proxy.slot) + TICK]
-                proxy.stuck_looks = (
-                    proxy.stuck_looks + 1
-                    if proxy.is_ready and tick == proxy.last_tick
-                    else 0
-                )
-                proxy.last_tick = tick
-                if proxy.stuck_looks >= STUCK_LOOKS:
-                    self.events.record(
-                        "proxy stuck",
-                        proxy=proxy.slot,
-                        seconds=STUCK_LOOKS * LOOK_INTERVAL,
-                    )
-                    proxy.process.kill()
 
     def _start(self, slot: int) -> Proxy:
         ours, theirs = spawn.socket_pair()
@@ -269,17 +196,12 @@ class Proxies:
         # Without -P Python would look into the working directory first.
         command = [sys.executable, "-P", "-m", self.module]
         grants = [self._grants[slot][0], *(write_end for _, write_end in self._grants)]
-        command += [
-            str(theirs.fileno()),
-            str(self.table.fd),
-            self.table.shape,
-            str(slot),
-        ]
+        command += [str(theirs.fileno()), str(self.table.fd), self.table.shape, str(slot)]
         command += [",".join(map(str, grants)), *listeners]
         try:
             process = spawn.start(
                 command,
-                env=_environment(),
+                env=environment(),
                 cwd="/",
                 user=self.truth.settings.proxy.user,
                 descriptors=[
@@ -294,9 +216,7 @@ class Proxies:
             raise
         finally:
             theirs.close()
-        channel = Channel(
-            ours, max_line=LARGEST_SNAPSHOT, max_queued=2 * LARGEST_SNAPSHOT
-        )
+        channel = Channel(ours, max_line=LARGEST_SNAPSHOT, max_queued=2 * LARGEST_SNAPSHOT)
         proxy = self.live[slot] = Proxy(slot, process, channel)
         self._offer(proxy)
         for id, door in self._doors.items():  # noqa: A001
@@ -310,12 +230,7 @@ class Proxies:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.watch)
                 for fd, stream in ((process.out, "stdout"), (process.err, "stderr")):
-                    nursery.start_soon(
-                        capture,
-                        fd,
-                        self._deliver(name, process.pid, stream),
-                        process.exited,
-                    )
+                    nursery.start_soon(capture, fd, self._deliver(name, process.pid, stream), process.exited)
                 async with trio.open_nursery() as talk:
                     talk.start_soon(proxy.channel.run)
                     talk.start_soon(self._listen, proxy)
@@ -354,9 +269,7 @@ class Proxies:
         snapshot = self.truth.snapshot()
         self._latest = snapshot.to_json()
         self._latest_ids = frozenset(
-            BackendId(backend.name, backend.generation)
-            for pool in snapshot.pools
-            for backend in pool.backends
+            BackendId(backend.name, backend.generation) for pool in snapshot.pools for backend in pool.backends
         )
 
     def _offer(self, proxy: Proxy) -> None:
@@ -366,9 +279,7 @@ class Proxies:
         if proxy.sent_number != proxy.applied_number or proxy.sent_number == number:
             return
         proxy.sent_number = number
-        proxy.known = {
-            b for b in proxy.known if b in self.truth.backends or proxy.holds(b)
-        } | self._latest_ids
+        proxy.known = {b for b in proxy.known if b in self.truth.backends or proxy.holds(b)} | self._latest_ids
         proxy.drained &= proxy.known
         if not proxy.channel.send(self._latest):
             self.log("error", f"proxy {proxy.slot} does not take snapshot {number}", {})
@@ -391,11 +302,7 @@ class Proxies:
         match value.get("type"):
             case "ready":
                 proxy.is_ready = True
-                self.events.record(
-                    "proxy ready",
-                    proxy=proxy.slot,
-                    seconds=round(now() - proxy.since, 3),
-                )
+                self.events.record("proxy ready", proxy=proxy.slot, seconds=round(now() - proxy.since, 3))
                 self.changes.fire()
             case "applied":
                 proxy.applied_number = int(value.get("number", 0))
@@ -409,23 +316,6 @@ class Proxies:
             case "observed":
                 self.observed(id, str(value.get("outcome", "")))
             case "log":
-                fields = {
-                    k: v
-                    for k, v in value.items()
-                    if k not in ("type", "level", "event")
-                }
+                fields = {k: v for k, v in value.items() if k not in ("type", "level", "event")}
                 fields["proxy"] = proxy.slot
-                self.log(
-                    str(value.get("level", "info")), str(value.get("event", "")), fields
-                )
-
-
-def _environment() -> dict[str, str]:
-    """Ours, and where this very package is: it may be a checkout that was found by the working directory."""
-    env = spawn.inherited()
-    folder = Path(balancer.__file__).parents[1]
-    if folder.name not in ("site-packages", "dist-packages"):
-        env["PYTHONPATH"] = os.pathsep.join(
-            filter(None, (str(folder), env.get("PYTHONPATH", "")))
-        )
-    return env
+                self.log(str(value.get("level", "info")), str(value.get("event", "")), fields)

@@ -10,7 +10,7 @@ import trio
 
 from balancer.pool.backend import Backend, BackendId
 from balancer.pool.lifecycle import Health, Intent, Phase
-from balancer.supervisor import proxies as module
+from balancer.supervisor import proxies, proxy
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.proxies import Proxies
 from balancer.telemetry.table import IN_FLIGHT, TICK
@@ -119,7 +119,7 @@ async def test_a_killed_proxy_is_replaced_at_once_and_its_gauges_cleared() -> No
 
 
 async def test_a_proxy_whose_loop_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(proxy, "LOOK_INTERVAL", 0.02)
     async with stage() as s:
         table = s.g.truth.ledger.table
 
@@ -134,11 +134,11 @@ async def test_a_proxy_whose_loop_stands_still_is_killed(monkeypatch: pytest.Mon
             assert stuck.detail["proxy"] == 1
             await s.g.event("proxy died")
             nursery.cancel_scope.cancel()
-        monkeypatch.setattr(module, "STUCK_LOOKS", 1_000_000)
+        monkeypatch.setattr(proxy, "STUCK_LOOKS", 1_000_000)
 
 
 async def test_one_that_cannot_be_kept_alive_is_tried_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(proxies, "LONGEST_PAUSE", 0.05)
     async with ground() as g:
         s = Stage(g)
         s.proxies.module = "tests.supervisor.no_such_module"
