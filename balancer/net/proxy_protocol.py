@@ -144,9 +144,9 @@ def _version_2(data: bytes) -> Announced | None:
                 raise _bad("malformed TLV")
             is_tls = bool(data[start] & _CLIENT_SSL)
     if family >> 4 == _IPV4:
-        return Announced(str(IPv4Address(data[16:20])), *struct.unpack_from("!H", data, 24), is_tls, size)
+        return Announced(str(IPv4Address(data[16:20])), int.from_bytes(data[24:26], "big"), is_tls, size)
     if family >> 4 == _IPV6:
-        return Announced(_text(IPv6Address(data[16:32])), *struct.unpack_from("!H", data, 48), is_tls, size)
+        return Announced(_text(IPv6Address(data[16:32])), int.from_bytes(data[48:50], "big"), is_tls, size)
     return Announced("" if family >> 4 == _UNIX else None, 0, is_tls, size)
 
 
