@@ -12,9 +12,7 @@ _FROM_OUTSIDE: Final = frozenset(
         *(signal.SIGUSR1, signal.SIGUSR2),
     }
 )
-_OOM_TIME: Final = (
-    1.0  # seconds within which all processes that were killed are the same shortage's
-)
+_OOM_TIME: Final = 1.0  # seconds within which all processes that were killed are the same shortage's
 
 
 def is_own_doing(returncode: int, out_of_memory: bool) -> bool:
@@ -48,9 +46,7 @@ class OutOfMemory:
 
     def _count(self) -> int:
         try:
-            fields = dict(
-                line.split()[:2] for line in self._source.read_text().splitlines()
-            )
+            fields = dict(line.split()[:2] for line in self._source.read_text().splitlines())
             return int(fields.get("oom_kill", 0))
         except (OSError, ValueError):
             return 0
@@ -66,13 +62,7 @@ def _oom_source() -> Path:
                 found.append(f"/sys/fs/cgroup/{path}/memory.events")
             elif "memory" in controllers.split(","):
                 # In a container its own cgroup is often mounted as if it were the root.
-                found += [
-                    f"/sys/fs/cgroup/memory/{place}/memory.oom_control"
-                    for place in (path, "")
-                ]
+                found += [f"/sys/fs/cgroup/memory/{place}/memory.oom_control" for place in (path, "")]
     except (OSError, ValueError):
         pass
-    return next(
-        (Path(path) for path in map(os.path.normpath, found) if os.path.isfile(path)),
-        Path("/proc/vmstat"),
-    )
+    return next((Path(path) for path in map(os.path.normpath, found) if os.path.isfile(path)), Path("/proc/vmstat"))

@@ -36,9 +36,7 @@ Stage = Callable[[], Awaitable["Stage | None"]]
 class LocalLife:
     """One generation of a slot that we start ourselves; see `slot.Life` for what its events mean."""
 
-    def __init__(
-        self, slot: Slot, launch: Launch, care: Care, around: Surroundings
-    ) -> None:
+    def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
         slot.generation += 1
         self.slot = slot
         self.care = care
@@ -122,9 +120,7 @@ class LocalLife:
     async def _starting(self) -> "Stage | None":
         assert self.process is not None
         with trio.move_on_after(self.care.ready_timeout) as patience:
-            await first_of(
-                self._become_ready, self.process.exited.wait, self._asked.wait
-            )
+            await first_of(self._become_ready, self.process.exited.wait, self._asked.wait)
         if self.process.exited.is_set():
             if not self._asked.is_set():
                 self._fail(f"ended with {self._ending()} before it was ready")
@@ -133,9 +129,7 @@ class LocalLife:
             return self._stopping
         if patience.cancelled_caught:
             self._killed_for = "not ready in time"
-            self._fail(
-                f"was not ready within {self.care.ready_timeout:g} s{self._silence()}"
-            )
+            self._fail(f"was not ready within {self.care.ready_timeout:g} s{self._silence()}")
             self.process.kill()
             await self.process.exited.wait()
             return None
@@ -154,9 +148,7 @@ class LocalLife:
         async with trio.open_nursery() as nursery:
             if self._handover is not None and self._handover.is_probed:
                 nursery.start_soon(watch_health, self)
-            await first_of(
-                self.process.exited.wait, self._asked.wait, self._talk.said_leaving.wait
-            )
+            await first_of(self.process.exited.wait, self._asked.wait, self._talk.said_leaving.wait)
             nursery.cancel_scope.cancel()
         if self.process.exited.is_set():
             return None
@@ -199,18 +191,9 @@ class LocalLife:
         host, port = backend.host, backend.port = handover.host, handover.port
 
         def filled(text: str) -> str:
-            return fill(
-                text,
-                port=port,
-                host=host,
-                name=slot.name,
-                index=slot.index,
-                pool=slot.pool,
-            )
+            return fill(text, port=port, host=host, name=slot.name, index=slot.index, pool=slot.pool)
 
-        self._talk = Conversation(
-            slot, backend.id, self.around, handover.hear, handover.longest_line
-        )
+        self._talk = Conversation(slot, backend.id, self.around, handover.hear, handover.longest_line)
         env = spawn.inherited()
         env |= {name: filled(text) for name, text in launch.env.items()}
         env |= {
@@ -243,12 +226,8 @@ class LocalLife:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.watch, self._ended)
-                nursery.start_soon(
-                    capture, process.out, self._deliver("stdout"), process.exited
-                )
-                nursery.start_soon(
-                    capture, process.err, self._deliver("stderr"), process.exited
-                )
+                nursery.start_soon(capture, process.out, self._deliver("stdout"), process.exited)
+                nursery.start_soon(capture, process.err, self._deliver("stderr"), process.exited)
                 async with trio.open_nursery() as talking:
                     talking.start_soon(talk.run, self.launch.user, process.exited)
                     stage: Stage | None = self._starting
@@ -277,18 +256,12 @@ class LocalLife:
     async def _finished(self) -> None:
         """Until nothing is on it any more, as far as anybody can know."""
         await self.around.drained(self.backend.id)
-        if (
-            self._handover is not None
-            and self._talk is not None
-            and self._handover.dismiss()
-        ):
+        if self._handover is not None and self._talk is not None and self._handover.dismiss():
             await self._talk.closed.wait()
 
     def _silence(self) -> str:
         """What may be behind it that it never spoke, if it should have."""
-        speaks = self.care.ready_when == "message" or (
-            self._handover is not None and self._handover.needs_channel
-        )
+        speaks = self.care.ready_when == "message" or (self._handover is not None and self._handover.needs_channel)
         if self._talk is None or self._talk.spoke or not speaks:
             return ""
         return " and never spoke on its channel; does its command start the program by way of another, such as npm?"
@@ -304,23 +277,14 @@ class LocalLife:
         """The very moment in which it is gone: requests that broke off wait for the reason."""
         assert self.process is not None
         assert self.process.returncode is not None
-        is_by_oom = (
-            self.process.returncode == -signal.SIGKILL
-            and self.around.oom.happened(now())
-        )
+        is_by_oom = self.process.returncode == -signal.SIGKILL and self.around.oom.happened(now())
         self._is_out_of_memory = is_by_oom and not self._killed_for
         # Until it is asked to stop, one that drains is as able to crash as any other.
-        is_wanted = self.backend.phase is Phase.STOPPING or (
-            self._asked.is_set() and not self.process.returncode
-        )
-        self._is_own_doing = not is_wanted and is_own_doing(
-            self.process.returncode, self._is_out_of_memory
-        )
+        is_wanted = self.backend.phase is Phase.STOPPING or (self._asked.is_set() and not self.process.returncode)
+        self._is_own_doing = not is_wanted and is_own_doing(self.process.returncode, self._is_out_of_memory)
         if self.ready_at:
             in_flight = self.around.truth.ledger.table.in_flight(self.backend.row)
-            self.around.exited(
-                self.backend.id, self.process.ended_at, self._is_own_doing, in_flight
-            )
+            self.around.exited(self.backend.id, self.process.ended_at, self._is_own_doing, in_flight)
 
     async def _collect_casualties(self) -> list[dict[str, Any]]:
         if self.ready_at:
@@ -372,6 +336,4 @@ class LocalLife:
         return lambda text: sink.line(slot.pool, slot.name, generation, stream, text)
 
     def _record(self, kind: str, **detail: Any) -> None:
-        self.around.events.record(
-            kind, self.slot.pool, self.slot.name, self.backend.id.generation, **detail
-        )
+        self.around.events.record(kind, self.slot.pool, self.slot.name, self.backend.id.generation, **detail)

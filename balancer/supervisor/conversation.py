@@ -85,11 +85,7 @@ class Conversation:
         uid = spawn.uid_of(user)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._channel.run)
-            nursery.start_soon(
-                self._notify.listen,
-                os.getuid() if uid is None else uid,
-                self._hear_notify,
-            )
+            nursery.start_soon(self._notify.listen, os.getuid() if uid is None else uid, self._hear_notify)
             try:
                 while True:
                     self._hear(await self._channel.receive())
@@ -129,9 +125,7 @@ class Conversation:
             case "send" if isinstance(value, dict):
                 post.pass_on(self._id, pool, value.get("to"), value.get("data"))
             case _:
-                self._around.debug(
-                    "message", backend=self._slot.name, value=repr(value)[:200]
-                )
+                self._around.debug("message", backend=self._slot.name, value=repr(value)[:200])
 
     def _hear_notify(self, name: str, value: str) -> None:
         if (name, value) == ("READY", "1"):

@@ -17,21 +17,13 @@ class Door(NamedTuple):
 
     def message(self, id: BackendId) -> dict[str, Any]:  # noqa: A002
         """As a proxy is told; the descriptor goes with it."""
-        return {
-            "type": "door",
-            "pool": self.pool,
-            "backend": id.name,
-            "generation": id.generation,
-            "line": self.line,
-        }
+        return {"type": "door", "pool": self.pool, "backend": id.name, "generation": id.generation, "line": self.line}
 
 
 class Doors(Protocol):
     """Who keeps them and tells the proxies."""
 
-    def open(
-        self, id: BackendId, pool: str, descriptor: int, line: dict[str, Any]
-    ) -> None:  # noqa: A002
+    def open(self, id: BackendId, pool: str, descriptor: int, line: dict[str, Any]) -> None:  # noqa: A002
         """Connections can be passed to this backend, once it takes requests."""
         ...
 
@@ -43,9 +35,7 @@ class Doors(Protocol):
 class NoDoors:
     """Without proxies."""
 
-    def open(
-        self, id: BackendId, pool: str, descriptor: int, line: dict[str, Any]
-    ) -> None:  # noqa: A002
+    def open(self, id: BackendId, pool: str, descriptor: int, line: dict[str, Any]) -> None:  # noqa: A002
         """Nobody is there to pass anything."""
 
     def close(self, id: BackendId) -> None:  # noqa: A002

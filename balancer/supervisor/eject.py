@@ -22,9 +22,7 @@ class Ejector:
     def __init__(self, truth: Truth, events: Events) -> None:
         self._truth = truth
         self._events = events
-        self._sentences: dict[
-            str, Sentence
-        ] = {}  # per slot: a new process in it does not start with a clean record
+        self._sentences: dict[str, Sentence] = {}  # per slot: a new process in it does not start with a clean record
         self._windows: dict[BackendId, Window] = {}
         self._before: dict[BackendId, Health] = {}
         self._woken = trio.Event()
@@ -55,27 +53,13 @@ class Ejector:
     def _eject(self, backend: Backend, settings: Eject, why: str) -> None:
         if backend.health is not Health.HEALTHY or not backend.takes_requests:
             return
-        pool = [
-            b
-            for b in self._truth.backends.values()
-            if b.pool == backend.pool and b.phase is Phase.RUNNING
-        ]
+        pool = [b for b in self._truth.backends.values() if b.pool == backend.pool and b.phase is Phase.RUNNING]
         out = sum(b.health is Health.EJECTED for b in pool)
         name, generation = backend.id
         if not may_eject(len(pool), out, settings.max):
-            self._events.record(
-                "not ejected",
-                backend.pool,
-                name,
-                generation,
-                reason=why,
-                ejected=out,
-                of=len(pool),
-            )
+            self._events.record("not ejected", backend.pool, name, generation, reason=why, ejected=out, of=len(pool))
             return
-        seconds = self._sentences.setdefault(name, Sentence()).begin(
-            now(), settings.time
-        )
+        seconds = self._sentences.setdefault(name, Sentence()).begin(now(), settings.time)
         self._before[backend.id] = backend.health
         backend.health = Health.EJECTED
         self._windows.pop(backend.id, None)
@@ -83,14 +67,7 @@ class Ejector:
             if slot.name == name:
                 slot.ejections += 1
         self._truth.touch()
-        self._events.record(
-            "ejected",
-            backend.pool,
-            name,
-            generation,
-            reason=why,
-            seconds=round(seconds, 1),
-        )
+        self._events.record("ejected", backend.pool, name, generation, reason=why, seconds=round(seconds, 1))
         self._woken.set()
 
     def _let_back(self) -> None:
@@ -107,28 +84,14 @@ class Ejector:
         table = self._truth.ledger.table
         for name, pool in self._truth.pools.items():
             margin = pool.eject.success_margin
-            backends = [
-                b
-                for b in self._truth.backends.values()
-                if b.pool == name and b.takes_requests
-            ]
+            backends = [b for b in self._truth.backends.values() if b.pool == name and b.takes_requests]
             if not margin or len(backends) < 2:
                 continue
             for backend in backends:
                 row = table.backend_sums(backend.row)
-                self._windows.setdefault(backend.id, Window()).add(
-                    requests_total(row), row[SERVER_ERRORS]
-                )
+                self._windows.setdefault(backend.id, Window()).add(requests_total(row), row[SERVER_ERRORS])
             counts = {b.id.name: self._windows[b.id].counts for b in backends}
             for slow, rate, others in laggards(counts, margin):
                 backend = next(b for b in backends if b.id.name == slow)
-                self._eject(
-                    backend,
-                    pool.eject,
-                    f"{rate:.0%} of its requests succeed, {others:.0%} of the others'",
-                )
-        self._windows = {
-            id: window
-            for id, window in self._windows.items()
-            if id in self._truth.backends
-        }  # noqa: A001
+                self._eject(backend, pool.eject, f"{rate:.0%} of its requests succeed, {others:.0%} of the others'")
+        self._windows = {id: window for id, window in self._windows.items() if id in self._truth.backends}  # noqa: A001

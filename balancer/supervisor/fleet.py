@@ -26,10 +26,7 @@ class Fleet:
         """A new slot; its first process is started."""
         slots = self.around.truth.slots.setdefault(pool, [])
         # One of this name may still be leaving.
-        before = next(
-            (slot for slot in slots if slot.index == index),
-            self._past.pop(f"{pool}-{index}", None),
-        )
+        before = next((slot for slot in slots if slot.index == index), self._past.pop(f"{pool}-{index}", None))
         slot = Slot(pool, index, launch, care, before)
         slots.append(slot)
         slots.sort(key=lambda slot: slot.index)
@@ -71,9 +68,7 @@ class Fleet:
         life: Life = made(slot, launch, care, self.around)
         self._lives.add(life)
         self._nursery.start_soon(
-            self._run,
-            life,
-            name=f"{life.backend.id.name} generation {life.backend.id.generation}",
+            self._run, life, name=f"{life.backend.id.name} generation {life.backend.id.generation}"
         )
         return life
 
@@ -160,9 +155,7 @@ class Fleet:
                 try:
                     slot.current = self.launch(slot, slot.launch, slot.care)
                 except BalancerError as error:
-                    self.around.events.record(
-                        "start failed", slot.pool, slot.name, reason=str(error)
-                    )
+                    self.around.events.record("start failed", slot.pool, slot.name, reason=str(error))
                     slot.failed_starts += 1
                     slot.resume_at = now() + slot.care.restart.max_delay
 
@@ -175,31 +168,15 @@ class Fleet:
             # No crash; but one that left as soon as it came is treated as one, or it would be a fork storm.
             slot.resume_at = 0.0
             slot.count_restart("operator")
-            events.record(
-                "restarting", slot.pool, slot.name, slot.generation, reason=life.leaving
-            )
+            events.record("restarting", slot.pool, slot.name, slot.generation, reason=life.leaving)
             return
         slot.failed_starts = 0 if life.ready_at else slot.failed_starts + 1
         slot.count_restart("crash")
-        delay = slot.history.after_crash(
-            slot.care.restart, instant, ran, random.random()
-        )
+        delay = slot.history.after_crash(slot.care.restart, instant, ran, random.random())
         if delay is None:
             slot.held = True
-            events.record(
-                "hold",
-                slot.pool,
-                slot.name,
-                slot.generation,
-                crashes=len(slot.history.crashes),
-            )
+            events.record("hold", slot.pool, slot.name, slot.generation, crashes=len(slot.history.crashes))
         else:
             slot.resume_at = instant + delay
-            events.record(
-                "restarting",
-                slot.pool,
-                slot.name,
-                slot.generation,
-                delay=round(delay, 3),
-            )
+            events.record("restarting", slot.pool, slot.name, slot.generation, delay=round(delay, 3))
         self.around.truth.touch()

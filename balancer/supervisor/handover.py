@@ -46,9 +46,7 @@ class Handover:
         """Raises BalancerError when what it needs cannot be had."""
         self.owner = owner
         self.environment: dict[str, str] = {}
-        self.sockets: list[
-            socket.socket
-        ] = []  # the process finds them from descriptor 3 on
+        self.sockets: list[socket.socket] = []  # the process finds them from descriptor 3 on
         self.listening: socket.socket | None = (
             None  # in whose queue a connection waits until the process has accepted it
         )
@@ -87,23 +85,16 @@ class Handover:
     def record(self, kind: str, **detail: Any) -> None:
         """An event of this backend."""
         id = self.owner.backend.id  # noqa: A001
-        self.owner.around.events.record(
-            kind, self.owner.slot.pool, id.name, id.generation, **detail
-        )
+        self.owner.around.events.record(kind, self.owner.slot.pool, id.name, id.generation, **detail)
 
     def _find_place(self) -> None:
         launch = self.owner.launch
-        self.port = self._taken = self.owner.around.ports.take(
-            launch.host, launch.ports
-        )
+        self.port = self._taken = self.owner.around.ports.take(launch.host, launch.ports)
 
     def _inherit(self, sockets: list[socket.socket], names: list[str]) -> None:
         # sd_listen_fds(3); LISTEN_PID is set once there is one.
         self.sockets = sockets
-        self.environment = {
-            "LISTEN_FDS": str(len(sockets)),
-            "LISTEN_FDNAMES": ":".join(names),
-        }
+        self.environment = {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join(names)}
 
 
 class OwnSocket(Handover):
@@ -141,9 +132,7 @@ class PassedConnections(Handover):
         """It can be passed connections from now on; those that come before it reads wait in its channel."""
         super().begin(talk)
         backend = self.owner.backend
-        self.owner.around.doors.open(
-            backend.id, backend.pool, talk.fileno(), node.connection()
-        )
+        self.owner.around.doors.open(backend.id, backend.pool, talk.fileno(), node.connection())
 
     def _find_place(self) -> None:
         self.host, self.port = self.owner.around.place(self.owner.slot.pool)
@@ -153,9 +142,7 @@ def make(owner: Owner) -> Handover:
     """What `owner.launch` asks for. Raises BalancerError when what it needs cannot be had."""
     launch = owner.launch
     if launch.handover == "node-cluster":
-        from balancer.supervisor.node_cluster import (
-            NodeCluster,
-        )  # few need it, and a start should be quick
+        from balancer.supervisor.node_cluster import NodeCluster  # few need it, and a start should be quick
 
         return NodeCluster(owner)
     if launch.mode == "shared":

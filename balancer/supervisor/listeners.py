@@ -22,9 +22,7 @@ class CannotBind(BalancerError):
 class ListenerSockets:
     """All listening sockets: `of(proxy slot)` gives those of one proxy, by listener name."""
 
-    def __init__(
-        self, listen: Mapping[str, Listen], proxies: int, shared: Collection[str] = ()
-    ) -> None:
+    def __init__(self, listen: Mapping[str, Listen], proxies: int, shared: Collection[str] = ()) -> None:
         """Bind everything, or nothing. shared: listeners on which backends themselves accept. Raises CannotBind."""
         self._listen = listen
         self._shared = shared
@@ -42,9 +40,7 @@ class ListenerSockets:
     def of(self, proxy: int) -> dict[str, socket.socket]:
         """The sockets of one proxy slot, by listener name."""
         return {
-            name: sockets[proxy % len(sockets)]
-            for name, sockets in self._sockets.items()
-            if name not in self._shared
+            name: sockets[proxy % len(sockets)] for name, sockets in self._sockets.items() if name not in self._shared
         }
 
     def shared(self, listener: str) -> socket.socket:
@@ -58,9 +54,7 @@ class ListenerSockets:
         """Where a listener is bound: address and port, or ("unix:/path", 0)."""
         sock = self._sockets[listener][0]
         name = sock.getsockname()
-        return (
-            (f"unix:{name}", 0) if sock.family is socket.AF_UNIX else (name[0], name[1])
-        )
+        return (f"unix:{name}", 0) if sock.family is socket.AF_UNIX else (name[0], name[1])
 
     def give_up(self, proxy: int) -> None:
         """Stop listening for one proxy slot; the kernel spreads new connections over the others."""
@@ -76,13 +70,9 @@ class ListenerSockets:
                 if other is None:
                     raise CannotBind(f"listen.{name}: nothing is left to listen beside")
                 try:
-                    sockets[proxy] = _tcp(
-                        other.family, other.getsockname(), self._listen[name].backlog
-                    )
+                    sockets[proxy] = _tcp(other.family, other.getsockname(), self._listen[name].backlog)
                 except OSError as error:
-                    raise CannotBind(
-                        f"listen.{name}: cannot listen again: {_why(error)}"
-                    ) from error
+                    raise CannotBind(f"listen.{name}: cannot listen again: {_why(error)}") from error
 
     def close(self) -> None:
         """Stop listening."""
@@ -109,23 +99,15 @@ class ListenerSockets:
                 for _ in range(proxies):
                     sock = _tcp(family, bound, listener.backlog)
                     self._sockets[name].append(sock)
-                    bound = (
-                        bound[0],
-                        sock.getsockname()[1],
-                        *bound[2:],
-                    )  # port 0: the same for all
+                    bound = (bound[0], sock.getsockname()[1], *bound[2:])  # port 0: the same for all
                 self.addresses[name] = str(Address(address.host, bound[1]))
                 return  # the first address of a name: a second socket per slot has no place in the proxy's start
         except OSError as error:
-            raise CannotBind(
-                f"listen.{name}: cannot listen on {address}: {_why(error)}"
-            ) from error
+            raise CannotBind(f"listen.{name}: cannot listen on {address}: {_why(error)}") from error
 
 
 def _resolved(address: Address) -> list[tuple[int, tuple[str, int]]]:
-    found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return [(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[misc]
 
 
@@ -164,11 +146,7 @@ def _unix(path: str, backlog: int) -> socket.socket:
         try:
             sock.bind(path)
         except OSError as error:
-            if (
-                error.errno != errno.EADDRINUSE
-                or not stat.S_ISSOCK(os.stat(path).st_mode)
-                or _is_answered(path)
-            ):
+            if error.errno != errno.EADDRINUSE or not stat.S_ISSOCK(os.stat(path).st_mode) or _is_answered(path):
                 raise
             # Left behind by a balancer that was killed.
             os.unlink(path)
@@ -194,9 +172,7 @@ def _why(error: OSError) -> str:
         case errno.EADDRINUSE:
             return "the address is already in use"
         case errno.EACCES:
-            return (
-                "permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
-            )
+            return "permission denied (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
         case errno.EADDRNOTAVAIL:
             return "no such address on this machine"
         case _:

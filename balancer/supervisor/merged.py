@@ -7,13 +7,8 @@ def mergeable(old: Settings, new: Settings) -> Settings:
     """`new`, with the old values of every key that needs a restart (`settings.effects`). Pure."""
     return old.model_copy(
         update={
-            "listen": {
-                name: _listener(listener, new.listen.get(name), new)
-                for name, listener in old.listen.items()
-            },
-            "proxy": new.proxy.model_copy(
-                update={"processes": old.proxy.processes, "user": old.proxy.user}
-            ),
+            "listen": {name: _listener(listener, new.listen.get(name), new) for name, listener in old.listen.items()},
+            "proxy": new.proxy.model_copy(update={"processes": old.proxy.processes, "user": old.proxy.user}),
             "route": new.route,
             "pool": new.pool,
             "log": new.log.model_copy(update={"format": old.log.format}),
@@ -24,14 +19,6 @@ def mergeable(old: Settings, new: Settings) -> Settings:
 def _listener(old: Listen, new: Listen | None, settings: Settings) -> Listen:
     """The socket of the old one with the routing of the new one; one that the file no longer has serves on until a restart."""
     kept = (
-        old
-        if new is None
-        else new.model_copy(
-            update={key: getattr(old, key) for key in ("address", "backlog", "tls")}
-        )
+        old if new is None else new.model_copy(update={key: getattr(old, key) for key in ("address", "backlog", "tls")})
     )
-    return (
-        kept
-        if kept.pool in ("", *settings.pool)
-        else kept.model_copy(update={"pool": ""})
-    )
+    return kept if kept.pool in ("", *settings.pool) else kept.model_copy(update={"pool": ""})

@@ -32,9 +32,7 @@ class Post:
 
     def pass_on(self, sender: BackendId, pool: str, to: object, data: Any) -> int:
         """To one slot of the pool, to each of its processes, as {"type": "message", "from", "data"}; how many took it."""
-        return self.send(
-            pool, to, {"type": "message", "from": sender.name, "data": data}
-        )
+        return self.send(pool, to, {"type": "message", "from": sender.name, "data": data})
 
     def send(self, pool: str, to: object, value: Any) -> int:
         """Any JSON value, as it is, to one slot ("" for all) of a pool; how many took it."""

@@ -78,17 +78,10 @@ class NodeCluster(Handover):
                 self.talk.leave("disconnected from its cluster")
                 self.talk.send(node.acknowledgement(message))
             case "" if not message.accepted:
-                self.record(
-                    "connection refused",
-                    reason="its server was closed, or had maxConnections",
-                )
+                self.record("connection refused", reason="its server was closed, or had maxConnections")
 
     def _listen(self, talk: Conversation, listen: node.Listen) -> None:
-        what = (
-            f"port {listen.port}"
-            if listen.is_tcp
-            else listen.address or "something else than a port"
-        )
+        what = f"port {listen.port}" if listen.is_tcp else listen.address or "something else than a port"
         if not listen.is_tcp:
             self._refuse(talk, listen, what, "only TCP ports can be had", errno.ENOTSUP)
             return
@@ -103,20 +96,12 @@ class NodeCluster(Handover):
             else:
                 self._bind(talk, listen, is_first)
         except OSError as error:
-            self._refuse(
-                talk,
-                listen,
-                what,
-                error.strerror or str(error),
-                error.errno or errno.EIO,
-            )
+            self._refuse(talk, listen, what, error.strerror or str(error), error.errno or errno.EIO)
         else:
             if is_first:
                 self._first = listen
 
-    def _refuse(
-        self, talk: Conversation, listen: node.Listen, what: str, why: str, code: int
-    ) -> None:
+    def _refuse(self, talk: Conversation, listen: node.Listen, what: str, why: str, code: int) -> None:
         self.record("listen refused", what=what, reason=why)
         talk.send(node.refusal(listen, code))
 
@@ -137,10 +122,7 @@ class NodeCluster(Handover):
         if not fitting:
             ports = ", ".join(str(place_of(sock)[1]) for sock in shared)
             # The program would refuse the socket: Node compares the port with the one that was asked for.
-            raise OSError(
-                errno.EADDRNOTAVAIL,
-                f'in mode "shared" its port must be that of the listener: {ports}',
-            )
+            raise OSError(errno.EADDRNOTAVAIL, f'in mode "shared" its port must be that of the listener: {ports}')
         talk.send(node.socket_answer(listen), [fitting[0].fileno()])
 
     def _is_listening(self, talk: Conversation, port: int) -> None:
@@ -149,9 +131,7 @@ class NodeCluster(Handover):
             return
         self._listening.set()
         if self.owner.launch.mode == "pass":
-            self.owner.around.doors.open(
-                backend.id, backend.pool, talk.fileno(), node.connection_to(first)
-            )
+            self.owner.around.doors.open(backend.id, backend.pool, talk.fileno(), node.connection_to(first))
         self.record("listening", address=backend.address, port=port)
 
 

@@ -33,8 +33,7 @@ class NotifySocket:
             await trio.lowlevel.wait_readable(self._sock)
             try:
                 data, ancillary, _, _ = self._sock.recvmsg(
-                    _LARGEST,
-                    socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(64),
+                    _LARGEST, socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(64)
                 )
             except (BlockingIOError, InterruptedError):
                 continue

@@ -23,9 +23,7 @@ class SupervisorOperations:
     def status(self) -> dict[str, Any]:
         """`GET /api/v1/status`."""
         supervisor = self._supervisor
-        return build_status(
-            supervisor.truth, supervisor.proxies, self._usage, supervisor.started
-        )
+        return build_status(supervisor.truth, supervisor.proxies, self._usage, supervisor.started)
 
     def unready(self) -> list[str]:
         """Why not, a line each; empty: ready."""
@@ -37,35 +35,23 @@ class SupervisorOperations:
         from balancer.telemetry.exposition import render
 
         supervisor = self._supervisor
-        return render(
-            supervisor.truth.ledger, take_reading(supervisor, self._usage), openmetrics
-        )
+        return render(supervisor.truth.ledger, take_reading(supervisor, self._usage), openmetrics)
 
     async def reload(self) -> AsyncIterator[dict[str, Any]]:
         """Read the file again and replace every backend; yields progress."""
         async for progress in self._supervisor.reloads.begin().progress():
             yield progress
 
-    def logs(
-        self, pool: str, backend: str, last: int, follow: bool
-    ) -> AsyncIterator[dict[str, Any]]:
+    def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """Lines of backends' output; of one that is gone, too, while some are kept. Raises NotFound at once."""
         logs = self._supervisor.logs
         slots = self._supervisor.truth.all_slots()
-        is_known = any(
-            pool in ("", slot.pool) and backend in ("", slot.name) for slot in slots
-        )
+        is_known = any(pool in ("", slot.pool) and backend in ("", slot.name) for slot in slots)
         if not is_known and not logs.last(1, pool, backend):
-            raise NotFound(
-                f"there is no backend {backend!r}"
-                if backend
-                else f"there is no pool {pool!r}"
-            )
+            raise NotFound(f"there is no backend {backend!r}" if backend else f"there is no pool {pool!r}")
         return self._logs(pool, backend, last, follow)
 
-    async def _logs(
-        self, pool: str, backend: str, last: int, follow: bool
-    ) -> AsyncIterator[dict[str, Any]]:
+    async def _logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         logs = self._supervisor.logs
         if not follow:
             for line in logs.last(last, pool, backend):

@@ -6,18 +6,14 @@ from typing import Final, Protocol
 
 import trio
 
-MAX_LINE: Final = (
-    16 * 1024
-)  # bytes; a longer line is cut into several, as journald does
+MAX_LINE: Final = 16 * 1024  # bytes; a longer line is cut into several, as journald does
 _READ: Final = 64 * 1024
 
 
 class LineSink(Protocol):
     """Where captured lines go (`telemetry.logs`)."""
 
-    def line(
-        self, pool: str, backend: str, generation: int, stream: str, text: str
-    ) -> None:
+    def line(self, pool: str, backend: str, generation: int, stream: str, text: str) -> None:
         """Take one line, without its end; stream: "stdout" or "stderr". Never blocks."""
         ...
 

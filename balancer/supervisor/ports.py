@@ -28,9 +28,7 @@ class Ports:
         for _ in range(100):
             port = self.take(host, span)
             try:
-                family, kind, _, _, address = socket.getaddrinfo(
-                    host, port, type=socket.SOCK_STREAM
-                )[0]
+                family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
                 sock = socket.socket(family, kind)
                 try:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,9 +49,7 @@ class Ports:
         Raises NoPort, also when the address is not one of this machine.
         """
         now = time.monotonic()
-        self._given_back = {
-            port: at for port, at in self._given_back.items() if now - at < REST
-        }
+        self._given_back = {port: at for port, at in self._given_back.items() if now - at < REST}
         port = self._any(host) if span is None else self._within(host, span)
         self._held.add(port)
         self._given_back.pop(port, None)
@@ -84,14 +80,10 @@ class Ports:
 
     def _bind(self, host: str, port: int) -> int:
         try:
-            family, kind, _, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM
-            )[0]
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             with socket.socket(family, kind) as sock:
                 # As most servers do; without it a port with connections in TIME_WAIT would look taken.
-                sock.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if port else 0
-                )
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if port else 0)
                 sock.bind(address)
                 return int(sock.getsockname()[1])
         except OSError as error:

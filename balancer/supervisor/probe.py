@@ -19,9 +19,7 @@ class ProbeFailed(BalancerError):
     """It did not pass; the text says why."""
 
 
-async def probe(
-    host: str, port: int, spec: ProbeSpec, listening: socket.socket | None = None
-) -> None:
+async def probe(host: str, port: int, spec: ProbeSpec, listening: socket.socket | None = None) -> None:
     """One probe; passes by returning. host: an IP address, a name, or "unix:/path". Raises ProbeFailed.
 
     listening: the socket that is connected to, where it is ours; a TCP connect then says nothing, so the connection must be accepted.
@@ -40,9 +38,7 @@ async def probe(
         raise ProbeFailed(f"no answer within {spec.timeout:g} s") from None
     except OSError as error:
         # trio adds the address to the text, and people know which backend it is about.
-        raise ProbeFailed(
-            os.strerror(error.errno) if error.errno else str(error)
-        ) from error
+        raise ProbeFailed(os.strerror(error.errno) if error.errno else str(error)) from error
 
 
 def pause(spec: ProbeSpec, first: bool) -> float:
@@ -73,9 +69,7 @@ async def _accepted(listening: socket.socket) -> None:
     """Until nothing waits in its queue: a process that accepts has emptied it at some moment."""
     wait = 0.001
     while queue_length(listening):
-        await trio.sleep(
-            wait
-        )  # what another process does: there is no event to wait for
+        await trio.sleep(wait)  # what another process does: there is no event to wait for
         wait = min(wait * 2, 0.05)
 
 
@@ -85,28 +79,17 @@ def queue_length(listening: socket.socket) -> int:
     return int.from_bytes(info[24:28], sys.byteorder)
 
 
-async def _ask(
-    stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec
-) -> None:
-    from balancer.http1.peer import (
-        ClientPeer,
-        PeerError,
-    )  # not before the first HTTP probe: a start should be quick
+async def _ask(stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec) -> None:
+    from balancer.http1.peer import ClientPeer, PeerError  # not before the first HTTP probe: a start should be quick
 
     peer = ClientPeer()
     try:
-        fields = [
-            ("Host", _authority(host, port)),
-            ("User-Agent", "balancer-probe"),
-            ("Connection", "close"),
-        ]
+        fields = [("Host", _authority(host, port)), ("User-Agent", "balancer-probe"), ("Connection", "close")]
         await stream.send_all(peer.request("GET", spec.path, fields))
         while (head := peer.response_head()) is None:
             data = await stream.receive_some(MAX_BODY)
             if not data:
-                raise ProbeFailed(
-                    "it closed the connection before a whole HTTP response head"
-                )
+                raise ProbeFailed("it closed the connection before a whole HTTP response head")
             peer.feed(data)
         if not any(first <= head.status <= last for first, last in spec.status):
             raise ProbeFailed(f"status {head.status}")

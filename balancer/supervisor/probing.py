@@ -42,9 +42,7 @@ async def probe_until_passed(life: Probed) -> None:
     wait = FIRST_PAUSE
     while True:
         try:
-            await probe(
-                life.backend.host, life.backend.port, life.care.probe, life.listening
-            )
+            await probe(life.backend.host, life.backend.port, life.care.probe, life.listening)
             return
         except ProbeFailed:
             await trio.sleep(wait)
@@ -71,17 +69,9 @@ async def _probe_once(life: Probed) -> None:
     except ProbeFailed as error:
         why = str(error)
     result = "fail" if why else "pass"
-    life.slot.probes.setdefault(result, Durations()).observe(
-        time.perf_counter() - started
-    )
+    life.slot.probes.setdefault(result, Durations()).observe(time.perf_counter() - started)
     if life.streak.observe(not why, spec.rise, spec.fall):
         backend.health = life.streak.verdict
         life.around.truth.touch()
         detail = {"reason": why} if backend.health is Health.UNHEALTHY else {}
-        life.around.events.record(
-            backend.health.value,
-            backend.pool,
-            backend.id.name,
-            backend.id.generation,
-            **detail,
-        )
+        life.around.events.record(backend.health.value, backend.pool, backend.id.name, backend.id.generation, **detail)

@@ -88,12 +88,8 @@ class Supervisor:
         try:
             self.control = ControlSocket(settings.path.parent / settings.control_socket)
             self.closers.append(self.control.close)
-            shared = {
-                name for name in settings.listen if settings.mode(name) == "shared"
-            }
-            self.sockets = ListenerSockets(
-                settings.listen, settings.proxy.process_count, shared
-            )
+            shared = {name for name in settings.listen if settings.mode(name) == "shared"}
+            self.sockets = ListenerSockets(settings.listen, settings.proxy.process_count, shared)
             self.closers.append(self.sockets.close)
             admin = settings.admin.address
             self.admin = open_admin(admin.host, admin.port) if admin is not None else []
@@ -129,9 +125,7 @@ class Supervisor:
     async def run(self, on_started: Greeting | None) -> None:
         """Start everything, wait until told to stop, stop everything."""
         async with trio.open_nursery() as everything:
-            await everything.start(
-                handle_signals, self._operations(), self._unavailable
-            )
+            await everything.start(handle_signals, self._operations(), self._unavailable)
             self.fleet = Fleet(self._surroundings(), everything)
             await everything.start(self.proxies.run, name="proxies")
             for name, pool in self.settings.pool.items():
@@ -163,17 +157,9 @@ class Supervisor:
 
     def unready(self) -> list[str]:
         """Why the balancer is not ready, a line each."""
-        waiting = [
-            slot
-            for slot in range(len(self.proxies.replaced))
-            if not self.proxies.is_ready(slot)
-        ]
+        waiting = [slot for slot in range(len(self.proxies.replaced)) if not self.proxies.is_ready(slot)]
         lines = ["the balancer stops"] if self.stop_asked.is_set() else []
-        return (
-            lines
-            + [f"proxy {slot} is starting" for slot in waiting]
-            + self.truth.unready()
-        )
+        return lines + [f"proxy {slot} is starting" for slot in waiting] + self.truth.unready()
 
     def stop(self) -> None:
         """Stop gracefully; asked again, at once."""
@@ -223,29 +209,16 @@ class Supervisor:
         if settings.admin.token_file:
             token = (await trio.Path(settings.admin.token_file).read_text()).strip()
         async with trio.open_nursery() as nursery:
-            said = partial(
-                serve,
-                operations,
-                on_crash=lambda bug: self.log.error("admin API", exc_info=bug),
-            )
-            nursery.start_soon(
-                partial(said, listeners=[self.control.listener], local=True)
-            )
+            said = partial(serve, operations, on_crash=lambda bug: self.log.error("admin API", exc_info=bug))
+            nursery.start_soon(partial(said, listeners=[self.control.listener], local=True))
             if self.admin and address is not None:
-                nursery.start_soon(
-                    partial(
-                        said, listeners=self.admin, token=token, address=address.host
-                    )
-                )
+                nursery.start_soon(partial(said, listeners=self.admin, token=token, address=address.host))
 
     async def _announce(self, on_started: Greeting | None) -> None:
         tell_service_manager(STATUS="starting")
         await self.truth.changes.until(lambda: not self.truth.unready())
         await self.proxies.changes.until(
-            lambda: (
-                len(self.proxies.live) > 0
-                and all(proxy.is_ready for proxy in self.proxies.live.values())
-            )
+            lambda: len(self.proxies.live) > 0 and all(proxy.is_ready for proxy in self.proxies.live.values())
         )
         tell_service_manager(READY="1", STATUS="serving", MAINPID=str(os.getpid()))
         self.console.release()
@@ -266,12 +239,8 @@ class Supervisor:
             casualties=self.proxies.casualties,
             bug=self._bug,
             debug=self.log.debug,
-            shared=lambda pool: [
-                (name, self.sockets.shared(name)) for name in self._listeners_of(pool)
-            ],
-            place=lambda pool: next(
-                (self.sockets.place(name) for name in self._listeners_of(pool)), ("", 0)
-            ),
+            shared=lambda pool: [(name, self.sockets.shared(name)) for name in self._listeners_of(pool)],
+            place=lambda pool: next((self.sockets.place(name) for name in self._listeners_of(pool)), ("", 0)),
             doors=self.proxies,
         )
 

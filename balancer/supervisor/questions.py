@@ -32,13 +32,9 @@ class Questions:
         for proxy in self._live():
             if proxy.holds(id):
                 proxy.answers[kind, id] = None
-                proxy.channel.send(
-                    {**question, "backend": id.name, "generation": id.generation}
-                )
+                proxy.channel.send({**question, "backend": id.name, "generation": id.generation})
 
-    def heard(
-        self, proxy: Asked, id: BackendId, kind: str, answer: dict[str, Any]
-    ) -> None:  # noqa: A002
+    def heard(self, proxy: Asked, id: BackendId, kind: str, answer: dict[str, Any]) -> None:  # noqa: A002
         """A proxy has answered; what nobody asked is nothing."""
         if (kind, id) in proxy.answers:
             proxy.answers[kind, id] = answer
@@ -48,9 +44,7 @@ class Questions:
         """Of all that were asked and live; the caller sets the limit."""
         key = kind, id
         try:
-            await self._changes.until(
-                lambda: all(p.answers.get(key, {}) is not None for p in self._live())
-            )
+            await self._changes.until(lambda: all(p.answers.get(key, {}) is not None for p in self._live()))
         finally:
             found = [proxy.answers.pop(key, None) for proxy in self._live()]
         return [answer for answer in found if answer is not None]

@@ -6,12 +6,7 @@ from typing import TYPE_CHECKING
 from balancer.pool.lifecycle import Health, Phase
 from balancer.supervisor.resources import Resources, Usage, open_descriptors, start_time
 from balancer.supervisor.slot import Slot
-from balancer.telemetry.readings import (
-    BackendReading,
-    PoolReading,
-    ProcessReading,
-    Reading,
-)
+from balancer.telemetry.readings import BackendReading, PoolReading, ProcessReading, Reading
 
 if TYPE_CHECKING:
     from balancer.supervisor.process import Supervisor
@@ -22,10 +17,7 @@ def take_reading(supervisor: "Supervisor", usage: Usage) -> Reading:
     truth, reloads = supervisor.truth, supervisor.reloads
     return Reading(
         pools=[
-            PoolReading(
-                name, [_backend(slot, usage) for slot in truth.slots.get(name, ())]
-            )
-            for name in truth.pools
+            PoolReading(name, [_backend(slot, usage) for slot in truth.slots.get(name, ())]) for name in truth.pools
         ],
         listeners=list(truth.settings.listen),
         processes=_processes(supervisor, usage),
@@ -47,9 +39,7 @@ def _backend(slot: Slot, usage: Usage) -> BackendReading:
         pool=slot.pool,
         name=slot.name,
         phase=slot.phase.value,
-        up=backend is not None
-        and backend.phase is Phase.RUNNING
-        and backend.health is Health.HEALTHY,
+        up=backend is not None and backend.phase is Phase.RUNNING and backend.health is Health.HEALTHY,
         takes_requests=backend is not None and backend.takes_requests,
         weight=backend.weight if backend else slot.care.weight,
         probes=slot.probes,
@@ -65,13 +55,7 @@ def _processes(supervisor: "Supervisor", usage: Usage) -> list[ProcessReading]:
     own = os.getpid()
     times = os.times()
     found = [
-        ProcessReading(
-            "supervisor",
-            _own_memory(),
-            times.user + times.system,
-            open_descriptors(own),
-            start_time(own),
-        )
+        ProcessReading("supervisor", _own_memory(), times.user + times.system, open_descriptors(own), start_time(own))
     ]
     proxies = supervisor.proxies
     for slot, proxy in sorted(proxies.live.items()):

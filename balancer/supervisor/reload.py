@@ -25,9 +25,7 @@ from balancer.supervisor.wanted import wanted_slots
 if TYPE_CHECKING:
     from balancer.supervisor.process import Supervisor
 
-LOAD_TIMEOUT: Final = (
-    30.0  # seconds; a file on a network file system may not answer at all
-)
+LOAD_TIMEOUT: Final = 30.0  # seconds; a file on a network file system may not answer at all
 
 
 class Reload:
@@ -96,9 +94,7 @@ class Reloads:
     def _ending(self, reload: Reload) -> Iterator[None]:
         events = self._supervisor.events
         events.record("reload started")
-        tell_service_manager(
-            RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000)
-        )
+        tell_service_manager(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
         result, text = "failed", "a newer reload took over"
         try:
             yield
@@ -117,17 +113,10 @@ class Reloads:
             self.results[result] = self.results.get(result, 0) + 1
             self.last_ok = result == "ok"
             self.last_time = time.time()
-            kind = {
-                "ok": "reload finished",
-                "failed": "reload failed",
-                "rolled_back": "rolled back",
-            }[result]
+            kind = {"ok": "reload finished", "failed": "reload failed", "rolled_back": "rolled back"}[result]
             events.record(kind, reason="" if self.last_ok else text)
             reload.finish(self.last_ok, text)
-            tell_service_manager(
-                READY="1",
-                STATUS="serving" if self.last_ok else f"reload failed: {text}"[:200],
-            )
+            tell_service_manager(READY="1", STATUS="serving" if self.last_ok else f"reload failed: {text}"[:200])
 
     async def _reload(self, reload: Reload) -> None:
         supervisor = self._supervisor
@@ -147,44 +136,25 @@ class Reloads:
             return await trio.to_thread.run_sync(load, old.path, abandon_on_cancel=True)
         raise RolloutFailed(f"{old.path} could not be read within {LOAD_TIMEOUT:g} s")
 
-    async def _apply(
-        self, reload: Reload, old: Settings, new: Settings, found: SettingsChanges
-    ) -> None:
-        supervisor, truth, fleet = (
-            self._supervisor,
-            self._supervisor.truth,
-            self._supervisor.fleet,
-        )
-        settled = dict(
-            old.pool
-        )  # pool by pool, what is in force whatever happens to the rest
+    async def _apply(self, reload: Reload, old: Settings, new: Settings, found: SettingsChanges) -> None:
+        supervisor, truth, fleet = self._supervisor, self._supervisor.truth, self._supervisor.fleet
+        settled = dict(old.pool)  # pool by pool, what is in force whatever happens to the rest
         leaving = {name: old.pool[name] for name in found.pools_removed}
-        truth.extra = {
-            **leaving,
-            **{name: new.pool[name] for name in found.pools_added},
-        }
+        truth.extra = {**leaving, **{name: new.pool[name] for name in found.pools_added}}
         complete = False
         try:
             for name in found.pools_added:
                 # Before anything is routed to them: a pool that does not come up changes nothing.
                 reload.say("pool", f"pool {name}: new", pool=name)
-                await Rollout(fleet, name, reload.say).run(
-                    wanted_slots(new.pool[name]), 1
-                )
+                await Rollout(fleet, name, reload.say).run(wanted_slots(new.pool[name]), 1)
             truth.settings = new
             truth.touch()
             supervisor.log.set(new.log.level, new.log.format)
             for name, pool in new.pool.items():
                 if name not in found.pools_added:
-                    reload.say(
-                        "pool",
-                        f"pool {name}: replacing {pool.backend_count} backends",
-                        pool=name,
-                    )
+                    reload.say("pool", f"pool {name}: replacing {pool.backend_count} backends", pool=name)
                     rollout = Rollout(fleet, name, reload.say)
-                    await rollout.run(
-                        wanted_slots(pool), pool.rollout.surge.of(pool.backend_count)
-                    )
+                    await rollout.run(wanted_slots(pool), pool.rollout.surge.of(pool.backend_count))
                     settled[name] = pool
             complete = True
         finally:

@@ -24,9 +24,7 @@ LOOK_UP_TIMEOUT: Final = 10.0
 class RemoteLife:
     """See `slot.Life` for what its events mean."""
 
-    def __init__(
-        self, slot: Slot, launch: Launch, care: Care, around: Surroundings
-    ) -> None:
+    def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
         assert launch.address is not None
         slot.generation += 1
         self.slot = slot
@@ -82,9 +80,7 @@ class RemoteLife:
         try:
             found = await self._look_up()
             if found is None:
-                self.failure = (
-                    f"{self.slot.name}: the name {backend.host} has no address"
-                )
+                self.failure = f"{self.slot.name}: the name {backend.host} has no address"
                 self._record("start failed", reason=self.failure)
             else:
                 name, backend.host = backend.host, found
@@ -132,18 +128,14 @@ class RemoteLife:
             return name
         with trio.move_on_after(LOOK_UP_TIMEOUT):
             try:
-                found = await trio.socket.getaddrinfo(
-                    name, self.backend.port, type=trio.socket.SOCK_STREAM
-                )
+                found = await trio.socket.getaddrinfo(name, self.backend.port, type=trio.socket.SOCK_STREAM)
             except OSError:
                 return None
             addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
             # "localhost" may be ::1 first, and the server may listen on 127.0.0.1 only.
             for address in addresses if len(addresses) > 1 else ():
                 try:
-                    await probe(
-                        address, self.backend.port, replace(self.care.probe, path="")
-                    )
+                    await probe(address, self.backend.port, replace(self.care.probe, path=""))
                     return address
                 except ProbeFailed:
                     continue
@@ -151,18 +143,12 @@ class RemoteLife:
         return None
 
     def _record(self, kind: str, **detail: str) -> None:
-        self.around.events.record(
-            kind, self.slot.pool, self.slot.name, self.backend.id.generation, **detail
-        )
+        self.around.events.record(kind, self.slot.pool, self.slot.name, self.backend.id.generation, **detail)
 
     async def _settle(self) -> None:
         with trio.move_on_after(self.care.ready_timeout):
-            await self.around.truth.changes.until(
-                lambda: self.backend.health is Health.HEALTHY
-            )
+            await self.around.truth.changes.until(lambda: self.backend.health is Health.HEALTHY)
         if self.backend.health is not Health.HEALTHY:
             # Nobody gives it up: it may come back at any time.
-            self.failure = (
-                f"{self.slot.name} passed no probe in {self.care.ready_timeout:g} s"
-            )
+            self.failure = f"{self.slot.name} passed no probe in {self.care.ready_timeout:g} s"
         self.settled.set()

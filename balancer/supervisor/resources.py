@@ -30,9 +30,7 @@ class Usage:
         self.pid_of = pid_of
         self._read_at = 0.0
         self._groups: dict[int, tuple[int, float]] = {}
-        self._marks: dict[
-            int, tuple[float, float, float | None]
-        ] = {}  # pid: when, CPU seconds then, share shown
+        self._marks: dict[int, tuple[float, float, float | None]] = {}  # pid: when, CPU seconds then, share shown
 
     def of(self, pid: int) -> Resources | None:
         """The group that `pid` leads; None when it is gone."""
@@ -40,20 +38,14 @@ class Usage:
         if instant - self._read_at > 0.1:
             self._groups = _read_groups()
             self._read_at = instant
-            self._marks = {
-                pid: mark for pid, mark in self._marks.items() if pid in self._groups
-            }
+            self._marks = {pid: mark for pid, mark in self._marks.items() if pid in self._groups}
         found = self._groups.get(pid)
         if found is None:
             return None
         memory, cpu = found
         then, cpu_then, share = self._marks.get(pid, (instant, cpu, None))
         if pid not in self._marks or instant - then >= _SPAN:
-            share = (
-                round(100 * (cpu - cpu_then) / (instant - then), 1)
-                if instant > then
-                else share
-            )
+            share = round(100 * (cpu - cpu_then) / (instant - then), 1) if instant > then else share
             self._marks[pid] = (instant, cpu, share)
         return Resources(memory, cpu, share)
 
@@ -72,9 +64,7 @@ def start_time(pid: int) -> float:
         fields = _stat(pid)
     except (OSError, ValueError, IndexError):
         return 0.0
-    return (
-        time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(fields[19]) / _TICKS
-    )
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(fields[19]) / _TICKS
 
 
 def _read_groups() -> dict[int, tuple[int, float]]:

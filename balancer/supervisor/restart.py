@@ -28,9 +28,7 @@ class RestartHistory:
     next_delay: float = 0.0
     crashes: deque[float] = field(default_factory=deque)
 
-    def after_crash(
-        self, policy: RestartPolicy, now: float, ran: float, dice: float
-    ) -> float | None:
+    def after_crash(self, policy: RestartPolicy, now: float, ran: float, dice: float) -> float | None:
         """Seconds to wait before the next start; None: hold.
 
         now: a steady clock; ran: seconds that the process took requests, 0 if it never did; dice: 0 to 1, the jitter.

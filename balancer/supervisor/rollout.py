@@ -45,9 +45,7 @@ def plan(present: Collection[int], wanted: int, surge: int) -> PoolPlan:
     kept = sorted(index for index in present if index < wanted)
     return PoolPlan(
         added=tuple(index for index in range(wanted) if index not in present),
-        steps=tuple(
-            tuple(kept[first : first + surge]) for first in range(0, len(kept), surge)
-        ),
+        steps=tuple(tuple(kept[first : first + surge]) for first in range(0, len(kept), surge)),
         removed=tuple(sorted(index for index in present if index >= wanted)),
     )
 
@@ -55,9 +53,7 @@ def plan(present: Collection[int], wanted: int, surge: int) -> PoolPlan:
 class Rollout:
     """Executes the plan of one pool."""
 
-    def __init__(
-        self, fleet: Fleet, pool: str, say: Say, reason: str = "reload"
-    ) -> None:
+    def __init__(self, fleet: Fleet, pool: str, say: Say, reason: str = "reload") -> None:
         self.fleet = fleet
         self.pool = pool
         self.say = say
@@ -70,28 +66,17 @@ class Rollout:
 
         Cancelled, it stops what it has started and not yet swapped, and leaves the rest as it is.
         """
-        slots = {
-            slot.index: slot
-            for slot in self.fleet.around.truth.slots.get(self.pool, ())
-            if slot.wanted
-        }
+        slots = {slot.index: slot for slot in self.fleet.around.truth.slots.get(self.pool, ()) if slot.wanted}
         steps = plan(slots, len(wanted), surge)
         try:
             await self._add([wanted[index] for index in steps.added])
             for step in steps.steps:
-                await self._replace(
-                    [Replacement(slots[index], *wanted[index][1:]) for index in step],
-                    self.reason,
-                )
+                await self._replace([Replacement(slots[index], *wanted[index][1:]) for index in step], self.reason)
         except RolloutFailed as failure:
             await self._swap_back(surge, failure)
             raise
         for index in steps.removed:
-            self.say(
-                "removing",
-                f"{slots[index].name}: no longer wanted",
-                backend=slots[index].name,
-            )
+            self.say("removing", f"{slots[index].name}: no longer wanted", backend=slots[index].name)
             self.fleet.begin_removing(slots[index], self.reason)
         for index in steps.removed:
             await self.fleet.remove(slots[index], self.reason)
@@ -100,9 +85,7 @@ class Rollout:
         """Start further slots and wait until they take requests."""
         self._added = [self.fleet.add(self.pool, *one) for one in wanted]
         for slot in self._added:
-            await self.fleet.around.truth.changes.until(
-                lambda slot=slot: slot.current is not None
-            )  # type: ignore[misc]
+            await self.fleet.around.truth.changes.until(lambda slot=slot: slot.current is not None)  # type: ignore[misc]
         lives = [slot.current for slot in self._added if slot.current is not None]
         for life in lives:
             await life.settled.wait()
@@ -126,10 +109,7 @@ class Rollout:
                 except LedgerFull as error:
                     raise RolloutFailed(str(error)) from error
                 fresh.append((one, life))
-                self.say(
-                    "starting",
-                    f"{one.slot.name}: starting generation {life.backend.id.generation}",
-                )
+                self.say("starting", f"{one.slot.name}: starting generation {life.backend.id.generation}")
             for _, life in fresh:
                 await life.settled.wait()
             # All are looked at now: one that was ready may have died while another was still starting.
@@ -144,10 +124,7 @@ class Rollout:
         for one, old in swapped:
             if old is not None:
                 old.retire(reason)
-            self.say(
-                "replaced",
-                f"{one.slot.name}: the new one takes requests, the old one drains",
-            )
+            self.say("replaced", f"{one.slot.name}: the new one takes requests, the old one drains")
         for _, old in swapped:
             if old is not None:
                 await old.gone.wait()
@@ -164,10 +141,7 @@ class Rollout:
         slot.care = one.care
         if slot.current is not None:
             slot.current.care = one.care
-            slot.current.backend.weight, slot.current.backend.backup = (
-                one.care.weight,
-                one.care.backup,
-            )
+            slot.current.backend.weight, slot.current.backend.backup = one.care.weight, one.care.backup
         self.fleet.around.truth.touch()
 
     async def _swap_back(self, surge: int, failure: RolloutFailed) -> None:
@@ -178,10 +152,7 @@ class Rollout:
         before, self._swapped = self._swapped, []
         for first in range(0, len(before), surge):
             batch = before[first : first + surge]
-            self.say(
-                "rolling back",
-                f"{', '.join(one.slot.name for one in batch)}: back to what ran before",
-            )
+            self.say("rolling back", f"{', '.join(one.slot.name for one in batch)}: back to what ran before")
             try:
                 await self._replace(batch, "rolled back")
             except RolloutFailed as error:
@@ -191,8 +162,4 @@ class Rollout:
 def _trouble(life: Life) -> str:
     if life.failure:
         return life.failure
-    return (
-        ""
-        if life.backend.takes_requests
-        else f"{life.backend.id.name} was ready, but takes no requests any more"
-    )
+    return "" if life.backend.takes_requests else f"{life.backend.id.name} was ready, but takes no requests any more"

@@ -53,14 +53,7 @@ class Life(Protocol):
 class Slot:
     """What is wanted here, what is here, and what has been counted. Changed in plain functions only."""
 
-    def __init__(
-        self,
-        pool: str,
-        index: int,
-        launch: Launch,
-        care: Care,
-        before: "Slot | None" = None,
-    ) -> None:
+    def __init__(self, pool: str, index: int, launch: Launch, care: Care, before: "Slot | None" = None) -> None:
         """before: the slot that had this name once; what was counted goes on, as counters must never go backwards."""
         self.pool = pool
         self.index = index
@@ -81,9 +74,7 @@ class Slot:
         self.ejections: int = before.ejections if before else 0
         self.restarts: dict[str, int] = before.restarts if before else {}
         self.probes: dict[str, Durations] = before.probes if before else {}
-        self.messages: dict[str, int] = (
-            before.messages if before else {"received": 0, "sent": 0}
-        )
+        self.messages: dict[str, int] = before.messages if before else {"received": 0, "sent": 0}
         self.cpu: Growing = before.cpu if before else Growing()
 
     @property
@@ -103,9 +94,7 @@ class Slot:
         life = self.current
         if not self.wanted or self.held or self.failed_starts >= _HOPELESS:
             return None
-        if (
-            life is None or life.backend.phase is Phase.STOPPED
-        ):  # it has just ended, and is being accounted for
+        if life is None or life.backend.phase is Phase.STOPPED:  # it has just ended, and is being accounted for
             return max(0.0, self.resume_at - now) + self.boot_seconds
         if life.backend.phase is Phase.STARTING:
             return max(0.0, life.backend.since + self.boot_seconds - now)

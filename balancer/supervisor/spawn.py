@@ -24,27 +24,13 @@ _KILL_TIME: Final = 1.0  # seconds
 # Where inherited listening sockets stand in the child (sd_listen_fds(3)), and from where on no other descriptor of it is in their way.
 _FIRST_LISTENING: Final = 3
 _ABOVE_LISTENING: Final = 64
-_DESCRIPTORS: Final = resource.getrlimit(
-    resource.RLIMIT_NOFILE
-)  # as we got it, and as every child gets it
+_DESCRIPTORS: Final = resource.getrlimit(resource.RLIMIT_NOFILE)  # as we got it, and as every child gets it
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 # What belongs to this process and would mislead a child.
 _OWN: Final = frozenset(
     {
-        *(
-            "NOTIFY_SOCKET",
-            "WATCHDOG_USEC",
-            "WATCHDOG_PID",
-            "LISTEN_FDS",
-            "LISTEN_PID",
-            "LISTEN_FDNAMES",
-        ),
-        *(
-            "NODE_CHANNEL_FD",
-            "NODE_CHANNEL_SERIALIZATION_MODE",
-            "NODE_UNIQUE_ID",
-            "NODE_APP_INSTANCE",
-        ),
+        *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"),
+        *("NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "NODE_APP_INSTANCE"),
     }
 )
 
@@ -90,9 +76,7 @@ class Process:
             # Before reaping: as long as the leader is a zombie nobody else can have its group's number.
             self.kill()
             # Cancelled, it has just been killed; the kernel needs a moment for that.
-            with trio.CancelScope(
-                shield=True, deadline=trio.current_time() + _KILL_TIME
-            ):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _KILL_TIME):
                 await trio.lowlevel.wait_readable(self._pidfd)
             self._reap()
             ended()
@@ -159,9 +143,7 @@ def start(
             os.environ["LISTEN_PID"] = str(os.getpid())
 
     places = range(_FIRST_LISTENING, _FIRST_LISTENING + len(listening))
-    copies = [
-        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_LISTENING) for fd in listening
-    ]
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_LISTENING) for fd in listening]
     # The pipe by which Popen hears of a failed exec must not get one of these places.
     fillers = _fill(places)
     out, out_end = os.pipe2(os.O_CLOEXEC)
@@ -185,9 +167,7 @@ def start(
     except (OSError, subprocess.SubprocessError) as error:
         os.close(out)
         os.close(err)
-        raise CannotStart(
-            f"cannot be started: {command[0]}: {_why(error, cwd)}"
-        ) from error
+        raise CannotStart(f"cannot be started: {command[0]}: {_why(error, cwd)}") from error
     finally:
         for fd in (out_end, err_end, *copies, *fillers):
             os.close(fd)
@@ -207,9 +187,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     """A channel's two ends; both are closed on exec unless passed as `descriptors`, which is what the second one is for."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
-        return ours, socket.socket(
-            fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, _ABOVE_LISTENING)
-        )
+        return ours, socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, _ABOVE_LISTENING))
 
 
 def ending(returncode: int) -> str:
@@ -252,9 +230,7 @@ def _identity(user: str) -> dict[str, Any]:
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        raise CannotStart(
-            f"cannot be started as user {user}: there is no such user"
-        ) from None
+        raise CannotStart(f"cannot be started as user {user}: there is no such user") from None
     groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
 

@@ -25,9 +25,7 @@ class Launch:
     ports: tuple[int, int] | None = None  # first and last; None: any
     handover: str = "port"  # "socket" · "node-cluster"
     mode: str = "proxy"  # "shared" · "pass"
-    address: tuple[str, int] | None = (
-        None  # runs elsewhere: host and port, or ("unix:/path", 0); nothing is started
-    )
+    address: tuple[str, int] | None = None  # runs elsewhere: host and port, or ("unix:/path", 0); nothing is started
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ from balancer.supervisor.truth import Truth
 from balancer.telemetry.table import PROXY_CONNECTIONS, requests_of
 
 
-def build_status(
-    truth: Truth, proxies: Proxies, usage: Usage, started: float
-) -> dict[str, Any]:
+def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float) -> dict[str, Any]:
     """Everything of INTERFACE 6; started: CLOCK_MONOTONIC seconds of the balancer's own start."""
     settings = truth.settings
     table = truth.ledger.table
@@ -22,10 +20,7 @@ def build_status(
         "uptime_seconds": round(now() - started, 3),
         "config": str(settings.path),
         "control_socket": settings.control_socket,
-        "listeners": [
-            {"name": name, "address": address}
-            for name, address in proxies.sockets.addresses.items()
-        ],
+        "listeners": [{"name": name, "address": address} for name, address in proxies.sockets.addresses.items()],
         "proxies": [
             {
                 "pid": proxy.process.pid,
@@ -56,15 +51,11 @@ def build_status(
 
 def _shown(truth: Truth, slot: Slot) -> list[Backend | None]:
     """Every generation that lives, the one that the slot counts on last; one without any is shown too."""
-    living = [
-        backend for backend in truth.backends.values() if backend.id.name == slot.name
-    ]
+    living = [backend for backend in truth.backends.values() if backend.id.name == slot.name]
     return [*sorted(living, key=lambda backend: backend.id.generation)] or [None]
 
 
-def _backend_status(
-    truth: Truth, slot: Slot, backend: Backend | None, usage: Usage
-) -> dict[str, Any]:
+def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Usage) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "name": slot.name,
         "pool": slot.pool,
@@ -77,10 +68,7 @@ def _backend_status(
         "takes_requests": False,
         "weight": slot.care.weight,
         "in_flight": 0,
-        "requests_total": sum(
-            count
-            for _, _, count in requests_of(truth.ledger.slot_sums(slot.pool, slot.name))
-        ),
+        "requests_total": sum(count for _, _, count in requests_of(truth.ledger.slot_sums(slot.pool, slot.name))),
         "restarts": sum(slot.restarts.values()),
         "uptime_seconds": 0.0,
         "memory_bytes": None,
