@@ -260,10 +260,11 @@ class Hash(Generic[C]):
         ring: list[tuple[int, int]] = []
         for index, candidate in enumerate(candidates):
             count = max(1, round(_POINTS * candidate.weight * len(candidates) / self._total))
-            ring += [(_hash(b"%s %d" % (candidate.name.encode(), turn)), index) for turn in range(count)]
+            # Of two generations of a slot the newer comes first: the other is about to leave.
+            ring += [(_hash(b"%s %d" % (candidate.name.encode(), turn)), -index) for turn in range(count)]
         ring.sort()
         self._points = [point for point, _ in ring]
-        self._owners = [candidates[index] for _, index in ring]
+        self._owners = [candidates[-index] for _, index in ring]
 
     def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
         """The first on the ring behind the key that has room; the first of all if none has."""

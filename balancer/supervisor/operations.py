@@ -39,7 +39,7 @@ class SupervisorOperations:
 
     async def reload(self) -> AsyncIterator[dict[str, Any]]:
         """Read the file again and replace every backend; yields progress."""
-        async for progress in self._supervisor.reloads.begin().progress():
+        async for progress in self._supervisor.reloads.begin().follow():
             yield progress
 
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:

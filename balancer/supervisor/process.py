@@ -30,6 +30,7 @@ from balancer.supervisor.slot import now
 from balancer.supervisor.spawn import raise_descriptor_limit
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.truth import Truth
+from balancer.supervisor.turns import Turns
 from balancer.supervisor.wanted import wanted_slots
 from balancer.telemetry.console import Console, takes_colour
 from balancer.telemetry.events import Event, Events
@@ -52,6 +53,8 @@ _WARNINGS = frozenset(
         "proxy stuck",
         "reload failed",
         "rolled back",
+        "restart failed",
+        "scale failed",
     }
 )
 
@@ -117,6 +120,7 @@ class Supervisor:
         )
         self.fleet: Fleet
         self.ejector = Ejector(self.truth, self.events)
+        self.turns = Turns(self.events, self._give_way, self._bug)
         self.reloads = Reloads(self)
         self.started = now()
         self.stop_asked = trio.Event()
@@ -190,7 +194,7 @@ class Supervisor:
 
     async def _run_reloads(self, scope: trio.CancelScope) -> None:
         with scope:
-            await self.reloads.run()
+            await self.turns.run()
 
     async def _serve_admin(self) -> None:
         try:
@@ -256,6 +260,9 @@ class Supervisor:
             signal.SIGHUP: self._reload,
             signal.SIGUSR1: self._reopen,
         }
+
+    def _give_way(self) -> None:
+        """A job is about to change the processes of pools."""
 
     def _reload(self) -> None:
         self.reloads.begin()
