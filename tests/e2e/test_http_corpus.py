@@ -26,28 +26,18 @@ address = "127.0.0.1:{port}"
 
 
 # What the client may not say is said by the balancer itself.
-OURS = set(
-    [
-        "connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "forwarded",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-proto",
-        "x-forwarded-host",
-        "x-request-id",
-    ]
-)
+OURS = {
+    *("connection", "te", "transfer-encoding", "upgrade", "x-request-id"),
+    *("forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"),
+}
 
 
 def cases() -> list[tuple[str, bytes, dict[str, Any]]]:
     """(name, what is sent, what must become of it)."""
-    found = []
-    for path in sorted(CORPUS.glob("*.raw")):
-        found.append((path.stem, path.read_bytes(), tomllib.loads(path.with_suffix(".toml").read_text())))
-    return found
+    return [
+        (path.stem, path.read_bytes(), tomllib.loads(path.with_suffix(".toml").read_text()))
+        for path in sorted(CORPUS.glob("*.raw"))
+    ]
 
 
 async def ask(balancer: Balancer, raw: bytes) -> Message | None:
