@@ -69,7 +69,13 @@ def _all(old: Settings, new: Settings) -> Iterator[tuple[Effect, Change]]:
     for name in dict.fromkeys((*old.listen, *new.listen)):
         before, after = old.listen.get(name), new.listen.get(name)
         if before and after:
-            yield from _section(before, after, ("listen", name), ("listen", "*"))
+            hidden: tuple[str, ...] = ()
+            if old.mode(name) != new.mode(name):
+                # Live otherwise; but who accepts on a listener is settled when it is bound.
+                hidden = ("pool",)
+                pools = [f'"{settings.default_pool(name)}"' for settings in (old, new)]
+                yield Effect.RESTART, Change(dotted(("listen", name, "pool")), *pools)
+            yield from _section(before, after, ("listen", name), ("listen", "*"), without=hidden)
         else:
             texts = [f'"{listener.address}"' if listener else "" for listener in (before, after)]
             yield Effect.RESTART, Change(dotted(("listen", name)), *texts)

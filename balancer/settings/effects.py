@@ -38,7 +38,9 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows("proxy", _LIVE, "max_connections shutdown_timeout server_header request_id_header"),
     **_rows("route.*", _LIVE, "host path pool strip_prefix"),
     # What a process got when it started, it keeps.
-    **_rows(_POOL, _RESPAWN, "command cwd env user host ports handover mode"),
+    **_rows(_POOL, _RESPAWN, "command cwd env user host ports handover"),
+    # Who accepts on a listener is settled when it is bound.
+    **_rows(_POOL, _RESTART, "mode"),
     **_rows(_POOL, _COUNT, "backends"),
     **_rows(_POOL, _LIVE, "weight backup policy hash_on sticky_cookie connect_timeout response_timeout retries"),
     **_rows(

@@ -189,7 +189,8 @@ class Pool(Section):
     mode: Literal["proxy", "shared", "pass"] = key(
         "proxy",
         '"proxy": requests are balanced; "shared": backends inherit the listener\'s own socket and accept themselves; '
-        '"pass": the balancer accepts and passes each connection over the channel, round robin',
+        '"pass": the balancer accepts and passes each connection over the channel, round robin; the last two take whole listeners: '
+        "no [[route]] is tried there, and nothing is known of requests",
     )
     policy: Literal["weighted-round-robin", "least-connections", "random-two", "peak-ewma", "hash"] = key(
         "weighted-round-robin", "which backend gets the next request"

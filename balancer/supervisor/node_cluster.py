@@ -132,7 +132,7 @@ class NodeCluster(Handover):
         self._listening.set()
         if self.owner.launch.mode == "pass":
             self.owner.around.doors.open(backend.id, backend.pool, talk.fileno(), node.connection_to(first))
-        self.record("listening", address=backend.address, port=port)
+        self.record("listening", address=backend.address)
 
 
 def _bound(port: int) -> socket.socket:
