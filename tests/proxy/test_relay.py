@@ -256,6 +256,47 @@ async def test_a_backend_that_breaks_off_at_each_byte(name: str, how: str) -> No
         assert proxy.cell(0, SERVER_ERRORS) == len(whole) - head_end
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_a_body_until_close_that_is_reset_instead(version: bytes) -> None:
+    async def script(origin: Origin, end: End) -> None:
+        await end.request()
+        await end.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        await gone.wait()
+        end.reset()
+
+    gone = trio.Event()
+    async with front(Origin(script)) as proxy, proxy.client() as client:
+        await client.send(b"GET / HTTP/%s\r\nHost: a\r\n\r\n" % version)
+        await client.head()
+        await client.take(5)
+        gone.set()
+        with pytest.raises(Torn):
+            await client.rest()
+        await proxy.idle()
+        assert proxy.errors() == {"reset": 1}
+
+
+@pytest.mark.parametrize("size", [100 * KIB, 20 * MIB])
+async def test_a_client_that_does_not_read(size: int) -> None:
+    async def script(origin: Origin, end: End) -> None:
+        await end.request()
+        await end.stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await end.closed()
+
+    async with front(Origin(script), proxy={"body_timeout": 0.2}) as proxy:
+        async with proxy.client(receive_buffer=4 * KIB) as client:
+            await client.send(GET)
+            await client.head()
+            if size > 10 * MIB:
+                with trio.fail_after(1):
+                    await proxy.idle()
+                assert proxy.codes() == {"499": 1}
+                assert 0 < proxy.cell(0, RESPONSE_BYTES) < size
+            else:
+                # The kernel has taken all of it: nobody needs to know that the client is slow.
+                assert len(await client.take(size)) == size
+
+
 async def test_a_large_body_that_breaks_off() -> None:
     cut = 900 * KIB
 
