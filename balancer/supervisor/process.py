@@ -53,6 +53,9 @@ _WARNINGS = frozenset(
         "proxy stuck",
         "reload failed",
         "rolled back",
+        "channel taken",
+        "connection refused",
+        "listen refused",
         "restart failed",
         "scale failed",
     }
