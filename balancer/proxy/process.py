@@ -71,6 +71,8 @@ class Proxy:
                             accepting.start_soon(listener.run, connections, name=f"listener {name}")
                         _settle_memory()
                         self._channel.send({"type": "ready"})
+                        # Also without a listener of its own: backends may accept themselves (mode = "shared").
+                        await trio.sleep_forever()
                 for listener in self._listeners:
                     listener.close()
         nursery.cancel_scope.cancel()
