@@ -47,5 +47,6 @@ def _look_at(wire: Wire, now: float) -> None:
         elif wire.lowat:
             # It did not deliver a good piece within a sweep: from now on each byte counts.
             lower_low_water(wire)
-    elif wire.writer is not None and now > wire.write_deadline:
+    # Both may wait: a response is awaited while its request still goes up.
+    if wire.writer is not None and now > wire.write_deadline:
         wire.interrupt(Fault(wire.side, wire.late_write))

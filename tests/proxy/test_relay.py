@@ -283,18 +283,20 @@ async def test_a_client_that_does_not_read(size: int) -> None:
         await end.stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
         await end.closed()
 
-    async with front(Origin(script), proxy={"body_timeout": 0.2}) as proxy:
-        async with proxy.client(receive_buffer=4 * KIB) as client:
-            await client.send(GET)
-            await client.head()
-            if size > 10 * MIB:
-                with trio.fail_after(1):
-                    await proxy.idle()
-                assert proxy.codes() == {"499": 1}
-                assert 0 < proxy.cell(0, RESPONSE_BYTES) < size
-            else:
-                # The kernel has taken all of it: nobody needs to know that the client is slow.
-                assert len(await client.take(size)) == size
+    async with (
+        front(Origin(script), proxy={"body_timeout": 0.2}) as proxy,
+        proxy.client(receive_buffer=4 * KIB) as client,
+    ):
+        await client.send(GET)
+        await client.head()
+        if size > 10 * MIB:
+            with trio.fail_after(1):
+                await proxy.idle()
+            assert proxy.codes() == {"499": 1}
+            assert 0 < proxy.cell(0, RESPONSE_BYTES) < size
+        else:
+            # The kernel has taken all of it: nobody needs to know that the client is slow.
+            assert len(await client.take(size)) == size
 
 
 async def test_a_large_body_that_breaks_off() -> None:
@@ -409,3 +411,32 @@ async def test_the_backend_that_stops_in_the_middle() -> None:
         await proxy.origins[0].until(lambda origin: origin.open == 0)
         assert proxy.errors() == {"response_body_timeout": 2}
     assert ended == ["/c", "/l"]
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: %d\r\n" % (200 * MIB), b"Transfer-Encoding: chunked\r\n"])
+async def test_a_backend_that_neither_reads_nor_answers(framing: bytes) -> None:
+    async def script(origin: Origin, end: End) -> None:
+        await end.head()
+        await gone.wait()
+
+    gone = trio.Event()
+    async with front(Origin(script), proxy={"body_timeout": 0.2}) as proxy, proxy.client() as client:
+
+        async def upload() -> None:
+            piece = b"%x\r\n%s\r\n" % (MIB, PATTERN) if b"chunked" in framing else PATTERN
+            try:
+                await client.stream.send_all(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n")
+                for _ in range(200):
+                    await client.stream.send_all(piece)
+            except trio.BrokenResourceError:
+                pass
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(upload)
+            with trio.fail_after(1):
+                assert (await client.head()).status == 504
+            nursery.cancel_scope.cancel()
+        client.reset()
+        gone.set()
+        await proxy.idle()
+        assert proxy.errors() == {"response_timeout": 1}
