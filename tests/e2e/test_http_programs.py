@@ -185,6 +185,17 @@ async def test_curl() -> None:
         assert torn.returncode in (18, 56), torn
 
 
+@pytest.mark.needs("curl")
+async def test_curl_reads_the_answer_that_comes_before_its_body_is_through() -> None:
+    limit = '[proxy]\nmax_body_size = "1MiB"\n'
+    async with running(LISTEN + limit + pool("web", 1)) as balancer:
+        for more in ((), ("-H", "Expect:"), ("-H", "Expect:", "-H", "Transfer-Encoding: chunked")):
+            report = ("-o", "/dev/null", "-w", "%{http_code}", *more)
+            answer = await curl("--data-binary", "@-", *report, balancer.url + "/", given=PIECE * 20)
+            assert answer.stdout == b"413"
+        assert (await balancer.get("/")).status_code == 200
+
+
 async def test_websockets(folder: Path) -> None:
     def chat(url: str) -> None:
         with connect(url, open_timeout=5) as socket:

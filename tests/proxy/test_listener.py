@@ -13,6 +13,7 @@ import trio
 
 from balancer.channel.lines import Channel
 from balancer.pool.snapshot import ListenerPicture, Snapshot
+from balancer.proxy.listener import Listener
 from balancer.telemetry.table import CONNECTIONS_TOTAL, Table
 from tests.proxy.ends import PATIENCE, End, Origin
 from tests.proxy.harness import GET, POOL, PROXY, backend, front
@@ -81,7 +82,9 @@ async def test_a_request_that_has_just_come_is_not_evicted() -> None:
         await proxy.quiet()
         # In the kernel, but not read yet: the connection still counts as idle. (`new` waits to be accepted.)
         assert os.write(old.sock.fileno(), GET) == len(GET)
-        assert not proxy.proxy._listeners[0]._evict()
+        (listener,) = proxy.proxy._listeners
+        assert isinstance(listener, Listener)
+        assert not listener._evict()
         assert (await old.response()).status == 200
         await new.send(GET)
         assert (await new.response()).status == 200
