@@ -12,9 +12,11 @@ def get(*fields: str, method: str = "GET", target: str = "/", version: str = "1.
     return f"{method} {target} HTTP/{version}\r\nHost: a\r\n{lines}\r\n".encode()
 
 
+BRIEF = {"keep_alive_timeout": 0.1}  # a proxy that is its own backend has clients as long as it keeps connections
+
+
 async def test_a_loop_ends_at_once() -> None:
-    origin = Origin()
-    async with front(origin) as proxy:
+    async with front(Origin(), pool=BRIEF) as proxy:
         await proxy.apply(backends=(backend(0, proxy.address[1], generation=2),))  # it is its own backend
         answer = await proxy.ask()
         assert answer.status == 508
@@ -25,7 +27,7 @@ async def test_a_loop_ends_at_once() -> None:
 
 
 async def test_a_loop_of_a_trusted_proxy_ends_too() -> None:
-    async with front(Origin(), listener={"trusted_proxies": ("127.0.0.0/8",)}) as proxy:
+    async with front(Origin(), pool=BRIEF, listener={"trusted_proxies": ("127.0.0.0/8",)}) as proxy:
         await proxy.apply(backends=(backend(0, proxy.address[1], generation=2),))
         assert (await proxy.ask(get("Via: 1.1 other, 1.0 fred (Apache)"))).status == 508
         assert proxy.codes() == {"508": MAX_HOPS + 1}
@@ -104,7 +106,7 @@ async def test_the_last_recipient_answers() -> None:
 
 
 async def test_a_loop_of_two_is_found_too() -> None:
-    async with front(Origin()) as one, front(Origin()) as other:
+    async with front(Origin(), pool=BRIEF) as one, front(Origin(), pool=BRIEF) as other:
         await one.apply(backends=(backend(0, other.address[1], generation=2),))
         await other.apply(backends=(backend(0, one.address[1], generation=2),))
         assert (await one.ask(GET)).status == 508
