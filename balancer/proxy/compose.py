@@ -79,7 +79,7 @@ def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | 
         accept_json=prefers_json(head.fields),
         request_id=x.request_id,
         id_header=name,
-        retry_after=x.retry_after or (round(pool.picture.retry_after) if pool is not None else None),
+        retry_after=x.retry_after or (pool.retry_after() if pool is not None else None),
         close=close,
         head_only=head.method == b"HEAD",
         date=service.date(),

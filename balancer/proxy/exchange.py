@@ -84,6 +84,8 @@ class Exchange:
         seconds = monotonic() - self.started
         backend = self.backend
         fault = self.fault
+        if backend is not None and self.sent_at and backend.pool.picture.concurrency:
+            backend.pool.served(self.started + seconds - self.sent_at)
         base = pool_row if backend is None else backend.base
         cells[base + METHOD_BASE.get(self.head.method, METHOD_OTHER) + CODE_OFFSET[self.status]] += 1
         observe(cells, base + DURATION, seconds)

@@ -5,6 +5,7 @@ the other proxies (`proxy/queue`), and changes to them are made under `Table.loc
 """
 
 from collections.abc import Callable, Collection
+from math import ceil
 from time import monotonic
 from typing import Final
 
@@ -21,6 +22,7 @@ from balancer.telemetry.table import IN_FLIGHT, Table
 
 SUSPECT_FOR: Final = 1.0  # seconds without requests after a refused connection, unless the supervisor says more before
 SUSPECT_AT_MOST: Final = 30.0
+_RECENT: Final = 0.05  # what the latest answer counts for in the mean that `retry_after` goes by
 _RAMP_STEPS: Final = 100  # weights are whole numbers; while one rises, all are counted in hundredths
 
 
@@ -32,11 +34,13 @@ class Pool:
         "_by_slot",
         "_cells",
         "_chosen_by",
+        "_expected_at",
         "_grants",
         "_policy",
         "_proxy",
         "_ramping",
         "_refusals",
+        "_seconds",
         "_split",
         "_table",
         "backends",
@@ -70,6 +74,8 @@ class Pool:
         self._by_row: dict[int, Backend] = {}
         self._by_slot: dict[str, Backend] = {}
         self._ramping = False
+        self._seconds = 0.0  # that an answer takes on a backend, of late; only known with a limit on concurrency
+        self._expected_at = 0.0
         self._chosen_by: tuple[str, tuple[GroupPicture, ...]] = ("", ())
         self._split: GroupSplit[Backend] | None = None
         self._policy: Policy[Backend]
@@ -96,6 +102,7 @@ class Pool:
     def update(self, picture: PoolPicture, backends: list[Backend]) -> None:
         """Take over a newer picture. Wakes who waits, if somebody takes requests again or nobody is expected to."""
         self._configure(picture)
+        self._expected_at = monotonic() + picture.retry_after
         self.backends = backends
         self._by_row = {backend.row: backend for backend in backends}
         for backend in backends:
@@ -192,6 +199,22 @@ class Pool:
         """Whether a request of this kind is in quarantine, and its share of all requests allows to refuse this one."""
         self._refusals.deposit()
         return fingerprint in self.quarantine and self._refusals.withdraw(monotonic())
+
+    def served(self, seconds: float) -> None:
+        """A backend took so long for an answer, from the request sent to the last byte."""
+        self._seconds += (seconds - self._seconds) * (_RECENT if self._seconds else 1.0)
+
+    def retry_after(self) -> int:
+        """Whole seconds after which one who is refused now may hope for a place; 0: nothing is known of that.
+
+        The line's length times what an answer takes of late, over all places; before that, the time until a backend is back.
+        """
+        limit = self.picture.concurrency
+        wait = 0.0 if self.candidates else max(0.0, self._expected_at - monotonic())
+        if limit and self._seconds:
+            places = limit * (len(self.candidates) or len(self.backends) or 1)
+            wait += (len(self.queue) + 1) * self._seconds / places
+        return ceil(wait)
 
     def may_wait(self) -> bool:
         """Whether a backend is expected to take requests before long."""

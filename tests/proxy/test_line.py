@@ -19,7 +19,7 @@ from balancer.errors import Fault, Reason
 from balancer.proxy.backend import Backend
 from balancer.proxy.pool import Pool
 from balancer.proxy.queue import Grants, Place
-from balancer.telemetry.table import LINE_PLACES, Table
+from balancer.telemetry.table import LINE_PLACES, QUEUE_LENGTH, Table
 from tests.proxy.ends import OK, End, Origin, Script, requests
 from tests.proxy.harness import POOL, backend, front
 
@@ -242,3 +242,28 @@ async def test_forty_requests_on_four_places_take_ten_turns() -> None:
                 nursery.start_soon(ask)
         assert statuses == [200] * 40
         assert 0.5 <= trio.current_time() - began < 0.8
+
+
+async def test_who_finds_the_line_full_is_told_when_it_moves_on() -> None:
+    origins = (Origin(slow_by(0.3)), Origin(slow_by(0.3)))
+    async with front(*origins, pool={"concurrency": 1, "queue": 10}) as proxy:
+        assert (await proxy.ask()).status == 200
+        async with trio.open_nursery() as nursery:
+            for _ in range(12):
+                nursery.start_soon(proxy.ask)
+            await proxy.quiet()
+            assert proxy.table.pool_sums(1)[QUEUE_LENGTH] == 10
+            refused = await proxy.ask()
+            nursery.cancel_scope.cancel()
+        assert refused.status == 503
+        # Eleven to go, two at a time, 0.3 s each.
+        assert refused.one("retry-after") == "2"
+
+
+async def test_who_finds_nobody_is_told_when_somebody_is_expected() -> None:
+    origin = Origin()
+    async with front(origin, pool={"expects": False, "retry_after": 3.2}, backends=()) as proxy:
+        refused = await proxy.ask()
+        assert (refused.status, refused.one("retry-after")) == (503, "4")
+        await trio.sleep(0.4)  # what is told is the time that is left
+        assert (await proxy.ask()).one("retry-after") == "3"
