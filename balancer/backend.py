@@ -6,6 +6,8 @@
     backend.broadcast({"cache": "stale"})    # to every other backend of the pool
     for message in backend.messages():       # or `async for`, under asyncio and trio
         ...
+    for connection in backend.connections(): # with `mode = "pass"`: accepted sockets; or `async for`
+        ...
 
 Every function may be called from any thread, and none waits for long: what cannot be sent now is sent with the next call.
 """
@@ -18,13 +20,17 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Messages", "broadcast", "heartbeat", "messages", "ready", "send", "stopping"]
+__all__ = [
+    "Connections", "Messages", "broadcast", "connections", "heartbeat", "messages", "ready", "send", "stopping",
+]  # fmt: skip
 
 _PATIENCE = 0.1  # seconds that a call may wait for the balancer to read
 _MAX_LINE = 1024 * 1024  # what the balancer takes
 _READ = 64 * 1024
+_MOST_DESCRIPTORS = 16  # with one line
 
 
 def ready() -> bool:
@@ -66,6 +72,15 @@ def messages() -> "Messages":
     return Messages(_LINK)
 
 
+def connections(heard: Callable[[Any], object] | None = None) -> "Connections":
+    """The connections of clients that the balancer passes to this process (`mode = "pass"`), as blocking sockets, as they come.
+
+    heard: called with each message that comes meanwhile; without it they are dropped, as one reader reads the channel: use this or
+    `messages`, not both.
+    """
+    return Connections(_LINK, heard)
+
+
 class Messages:
     """Iterate in a thread (`for`), or under asyncio or trio (`async for`)."""
 
@@ -97,6 +112,46 @@ class Messages:
             await _readable(self._link.sock)
 
 
+class Connections:
+    """Iterate in a thread (`for`), or under asyncio or trio (`async for`)."""
+
+    def __init__(self, link: "_Link", heard: Callable[[Any], object] | None) -> None:
+        self._link = link
+        self._heard = heard
+
+    def __iter__(self) -> "Connections":
+        return self
+
+    def __aiter__(self) -> "Connections":
+        return self
+
+    def __next__(self) -> socket.socket:
+        while True:
+            connection = self._take()
+            if connection is not None:
+                return connection
+            if self._link.sock is None:
+                raise StopIteration
+            _wait(self._link.sock, select.POLLIN, None)
+
+    async def __anext__(self) -> socket.socket:
+        while True:
+            connection = self._take()
+            if connection is not None:
+                return connection
+            if self._link.sock is None:
+                raise StopAsyncIteration
+            await _readable(self._link.sock)
+
+    def _take(self) -> socket.socket | None:
+        while True:
+            found, value = self._link.take()
+            if not found:
+                return self._link.connection()
+            if self._heard is not None:
+                self._heard(value)
+
+
 class _Link:
     """This process's end of the channel; `sock` is None when there is none, or none any more."""
 
@@ -106,6 +161,8 @@ class _Link:
         self._unsent = b""
         self._partial = b""
         self._lines: deque[bytes] = deque()
+        self._descriptors: deque[int] = deque()
+        self._connections: deque[socket.socket] = deque()
         if fd is not None:
             try:
                 self.sock = socket.socket(fileno=fd)
@@ -138,13 +195,20 @@ class _Link:
             while True:
                 while self._lines:
                     try:
-                        return True, json.loads(self._lines.popleft())
+                        value = json.loads(self._lines.popleft())
                     except ValueError:
                         continue
-                if self.sock is None:
+                    if not isinstance(value, dict) or value.get("cmd") != "NODE_HANDLE":
+                        return True, value
+                    if self._descriptors:
+                        self._connections.append(socket.socket(fileno=self._descriptors.popleft()))
+                if self.sock is None or self._connections:
                     return False, None
                 try:
-                    data = self.sock.recv(_READ, socket.MSG_DONTWAIT)
+                    data, descriptors, _, _ = socket.recv_fds(
+                        self.sock, _READ, _MOST_DESCRIPTORS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                    )
+                    self._descriptors.extend(descriptors)
                 except BlockingIOError:
                     return False, None
                 except OSError:
@@ -153,6 +217,11 @@ class _Link:
                     self.sock = None
                 *lines, self._partial = (self._partial + data).split(b"\n")
                 self._lines.extend(lines)
+
+    def connection(self) -> socket.socket | None:
+        """The next that was passed; None when there is none. To be asked after `take` has found no message."""
+        with self._lock:
+            return self._connections.popleft() if self._connections else None
 
 
 def _wait(sock: socket.socket, event: int, seconds: float | None) -> bool:

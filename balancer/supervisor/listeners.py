@@ -33,6 +33,10 @@ class ListenerSockets:
             for name, listener in listen.items():
                 self._sockets[name] = []
                 self._bind(name, listener, 1 if name in shared else proxies)
+                if name in shared:
+                    # As a service manager hands them over: a backend that accepts in a thread would fail otherwise. Only now: all
+                    # that have it share this setting, and event loops change it for all.
+                    self._sockets[name][0].setblocking(True)
         except BaseException:
             self.close()
             raise
@@ -45,10 +49,7 @@ class ListenerSockets:
 
     def shared(self, listener: str) -> socket.socket:
         """The one socket of a listener on which backends accept."""
-        # Blocking, as a service manager hands them over: one that accepts in a thread would fail otherwise.
-        sock = self._sockets[listener][0]
-        sock.setblocking(True)
-        return sock
+        return self._sockets[listener][0]
 
     def place(self, listener: str) -> tuple[str, int]:
         """Where a listener is bound: address and port, or ("unix:/path", 0)."""
