@@ -47,11 +47,13 @@ class Reason(StrEnum):
     TOO_MANY_CONNECTIONS = "too_many_connections"
     LOOP = "loop"
     BAD_PROXY_HEADER = "bad_proxy_header"
+    PLAIN_HTTP = "plain_http"
     CLIENT_GONE = "client_gone"
     # the backend's
     CONNECT_REFUSED = "connect_refused"
     CONNECT_TIMEOUT = "connect_timeout"
     CONNECT_FAILED = "connect_failed"
+    TLS_FAILED = "tls_failed"
     RESET = "reset"
     BAD_RESPONSE = "bad_response"
     RESPONSE_TIMEOUT = "response_timeout"

@@ -64,6 +64,8 @@ REQUEST_NAME = _names(
     "x-forwarded-*",
     "x-real-ip",
     "x-request-id",
+    "client-cert",
+    "client-cert-chain",
 )
 RESPONSE_NAME = _names(
     "connection",

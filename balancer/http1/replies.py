@@ -38,10 +38,13 @@ _RESCUES = {
     Reason.LOOP: _Rescue(508, "Loop Detected", "proxy_loop_detected", False),
     # Counted only: who does not speak the protocol that both sides were set to gets no answer.
     Reason.BAD_PROXY_HEADER: _Rescue(400, "Bad Request", "http_request_error", True),
+    # On a listener that speaks TLS.
+    Reason.PLAIN_HTTP: _Rescue(400, "Bad Request", "http_request_error", True),
     Reason.CLIENT_GONE: _Rescue(499, "Client Closed Request", "connection_terminated", True),
     Reason.CONNECT_REFUSED: _Rescue(502, "Bad Gateway", "connection_refused", False),
     Reason.CONNECT_TIMEOUT: _Rescue(504, "Gateway Timeout", "connection_timeout", False),
     Reason.CONNECT_FAILED: _Rescue(502, "Bad Gateway", "destination_unavailable", False),
+    Reason.TLS_FAILED: _Rescue(502, "Bad Gateway", "tls_protocol_error", False),
     Reason.RESET: _Rescue(502, "Bad Gateway", "connection_terminated", False),
     Reason.BAD_RESPONSE: _Rescue(502, "Bad Gateway", "http_protocol_error", False),
     Reason.RESPONSE_TIMEOUT: _Rescue(504, "Gateway Timeout", "http_response_timeout", False),

@@ -16,12 +16,13 @@ async def linger(wire: Wire) -> None:
     A close with unread bytes is a reset, and that may overtake our answer (RFC 9112 9.6). The caller closes.
     """
     wire.watcher = None
-    wire.shutdown_write()
-    wire.late = Reason.CLIENT_GONE
+    wire.late = wire.late_write = Reason.CLIENT_GONE
+    wire.write_timeout = LINGER
     wire.read_deadline = monotonic() + LINGER
     wire.clear_fault()
     left = LINGER_BYTES
     try:
+        await wire.hang_up()
         while left > 0:
             data = await wire.receive(65536)
             if not data:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import outcome
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
@@ -22,6 +22,7 @@ from balancer.errors import Fault, Moment, Reason, Side
 from balancer.net.poller import Poller
 
 _DEAD: Final = select.EPOLLHUP | select.EPOLLERR
+EITHER_WAY: Final = select.EPOLLIN | select.EPOLLOUT
 _LEFT: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
@@ -40,6 +41,7 @@ class Wire:
     (CLOCK_MONOTONIC seconds) hold while a task waits; `late` and `late_write` are the reasons of the fault when they pass.
     """
 
+    is_plain: ClassVar[bool] = True  # what goes through the socket is what the caller says: it may be spliced
     __slots__ = (
         "_fault",
         "_poller",
@@ -134,6 +136,17 @@ class Wire:
         except OSError:
             return False
 
+    def is_silent(self) -> bool:
+        """Whether nothing has come that nobody has read, neither bytes nor an end. Asks the kernel."""
+        try:
+            self._recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self.readable = False
+            return True
+        except OSError:
+            pass
+        return False
+
     def interrupt(self, fault: Fault) -> None:
         """End every wait on this wire, the present ones and the next, by raising `fault`."""
         self._fault = fault
@@ -217,6 +230,10 @@ class Wire:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # it is gone already, which reading will tell
+
+    async def hang_up(self) -> None:
+        """Say the last word; what comes from now on means nothing any more, and is only read to be gone."""
+        self.shutdown_write()
 
     def reset_on_close(self) -> None:
         """Have `close` reset the connection: its end must not look like the end of what was being sent."""

@@ -28,7 +28,8 @@ async def relay_length(
     x.sent = len(upstream.buffer)
     left = length - x.sent
     upstream.buffer = b""
-    pipe = pipes.take() if left > SPLICE_FROM else None
+    can_splice = left > SPLICE_FROM and wire.is_plain and client.is_plain
+    pipe = pipes.take() if can_splice else None
     if pipe is not None:
         transfer = Transfer(wire, client, pipes, pipe)
         try:

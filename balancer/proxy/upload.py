@@ -74,7 +74,8 @@ class Upload:
 
     async def _pump_length(self, wire: Wire) -> None:
         client = self._client
-        pipe = self._pipes.take() if self._left > SPLICE_FROM else None
+        can_splice = self._left > SPLICE_FROM and client.is_plain and wire.is_plain
+        pipe = self._pipes.take() if can_splice else None
         if pipe is not None:
             transfer = Transfer(client, wire, self._pipes, pipe)
             try:

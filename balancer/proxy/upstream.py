@@ -50,15 +50,7 @@ class Upstream:
 
     def is_open(self) -> bool:
         """The same, but nothing has come indeed: asks the kernel, whatever the poller has said so far."""
-        wire = self.wire
-        try:
-            wire.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            wire.readable = False
-            return True
-        except OSError:
-            pass
-        return False
+        return self.wire.is_silent()
 
     def expire(self) -> None:
         """Close it while idle."""
@@ -72,8 +64,9 @@ class Upstream:
         self.wire.close()
 
     def _on_readable(self, wire: Wire) -> None:
-        # While idle, anything that comes makes it useless: an end, or bytes that would be taken for the next response.
-        if self._is_idle:
+        # While idle, anything that comes makes it useless: an end, or bytes that would be taken for the next response. What TLS
+        # has to say for itself, a ticket for one, is neither.
+        if self._is_idle and (wire.is_plain or not wire.is_silent()):
             if wire.left and not self.backend.draining:
                 now = monotonic()
                 self.backend.habits.notice(now - self.idle_since, now)
