@@ -31,6 +31,7 @@ class Backend:
     phase: Phase = Phase.STOPPED
     health: Health = Health.UNKNOWN
     intent: Intent = Intent.SERVE
+    drain_until: float = 0.0  # CLOCK_MONOTONIC: when streams without an end shall have been closed, if it drains
 
     @property
     def takes_requests(self) -> bool:
@@ -48,6 +49,17 @@ class Backend:
         if self.host.startswith("unix:"):
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def drain(self, until: float) -> None:
+        """Take it out of rotation; until: `drain_until`, where it does not drain already."""
+        if self.intent is not Intent.DRAIN:
+            self.intent = Intent.DRAIN
+            self.drain_until = until
+
+    def serve(self) -> None:
+        """Back into rotation."""
+        self.intent = Intent.SERVE
+        self.drain_until = 0.0
 
     def step(self, step: Step) -> None:
         """Move the phase on. Raises ImpossibleStep."""

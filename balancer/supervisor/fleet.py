@@ -8,7 +8,7 @@ from balancer.errors import BalancerError
 from balancer.pool.backend import BackendId
 from balancer.supervisor.backend import LocalLife
 from balancer.supervisor.remote import RemoteLife
-from balancer.supervisor.slot import Life, Slot, now
+from balancer.supervisor.slot import Life, Slot, drain_end, now
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 
@@ -66,6 +66,8 @@ class Fleet:
         """Start one more generation of the slot beside whatever is there. Raises LedgerFull."""
         made = RemoteLife if launch.address is not None else LocalLife
         life: Life = made(slot, launch, care, self.around)
+        if slot.is_drained:
+            life.backend.drain(drain_end(care))
         self._lives.add(life)
         self._nursery.start_soon(
             self._run, life, name=f"{life.backend.id.name} generation {life.backend.id.generation}"

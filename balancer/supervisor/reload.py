@@ -17,7 +17,7 @@ from balancer.supervisor.notify import tell_service_manager
 from balancer.supervisor.progress import Progress
 from balancer.supervisor.rollout import Rollout, RolloutFailed
 from balancer.supervisor.turns import OK, Job
-from balancer.supervisor.wanted import wanted_slots
+from balancer.supervisor.wanted import guard_of, wanted_slots
 
 if TYPE_CHECKING:
     from balancer.supervisor.process import Supervisor
@@ -99,7 +99,7 @@ class Reloads:
             for name, pool in new.pool.items():
                 if name not in found.pools_added:
                     progress.say("pool", f"pool {name}: replacing {pool.backend_count} backends", pool=name)
-                    rollout = Rollout(fleet, name, progress.say)
+                    rollout = Rollout(fleet, name, progress.say, guard=guard_of(pool))
                     await rollout.run(wanted_slots(pool), pool.rollout.surge.of(pool.backend_count))
                     settled[name] = pool
             complete = True

@@ -12,7 +12,7 @@ from balancer.pool.lifecycle import Health, Intent, Step
 from balancer.supervisor import spawn
 from balancer.supervisor.probe import ProbeFailed, probe
 from balancer.supervisor.probing import watch_health
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.slot import Slot, drain_end, now
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 
@@ -59,7 +59,7 @@ class RemoteLife:
     def retire(self, reason: str) -> None:
         """Take it out of rotation and forget it."""
         if not self._asked.is_set():
-            self.backend.intent = Intent.DRAIN
+            self.backend.drain(drain_end(self.care))
             self._asked.set()
             self.over.set()
             self.around.truth.touch()

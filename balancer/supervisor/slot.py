@@ -64,6 +64,7 @@ class Slot:
         self.wanted = True
         self.current: Life | None = None
         self.held = False
+        self.is_drained = False  # an operator wants what is here out of rotation
         self.resume_at = 0.0  # CLOCK_MONOTONIC: when the next start is due
         self.kicked = trio.Event()
         # over all processes
@@ -103,6 +104,11 @@ class Slot:
     def count_restart(self, reason: str) -> None:
         """A process was replaced; reason: one of `telemetry.readings.RESTART_REASONS`."""
         self.restarts[reason] = self.restarts.get(reason, 0) + 1
+
+
+def drain_end(care: Care) -> float:
+    """When streams without an end shall have been closed if a drain begins now: a little before the time is up for requests."""
+    return now() + 0.9 * care.drain_timeout
 
 
 def now() -> float:

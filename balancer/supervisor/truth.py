@@ -151,6 +151,7 @@ class Truth:
             ),
         )
 
+                    drain_until=b.drain_until if b.intent is Intent.DRAIN else 0.0,
     def _sticky_key(self, pool: Pool) -> str:
         """Hexadecimal; of the file if there is one, so that cookies outlive the balancer, else this supervisor's own."""
         if not pool.sticky_cookie:

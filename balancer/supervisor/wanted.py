@@ -4,7 +4,9 @@ import re
 import signal
 from typing import NamedTuple
 
+from balancer.pool.comparison import Margins
 from balancer.settings.model_pool import Group, Pool
+from balancer.supervisor.observe import Guard
 from balancer.supervisor.restart import RestartPolicy
 from balancer.supervisor.spec import Care, Launch, ProbeSpec
 
@@ -24,6 +26,13 @@ def wanted_slots(pool: Pool) -> list[WantedSlot]:
         launch, care = _launch(pool, group), _care(pool, group)
         wanted += [WantedSlot(len(wanted) + i, launch, care) for i in range(group.backend_count)]
     return wanted
+
+
+def guard_of(pool: Pool) -> Guard:
+    """How a rollout of this pool looks at its traffic."""
+    rollout = pool.rollout
+    margins = Margins(rollout.max_error_rate, rollout.max_slowdown, rollout.min_requests)
+    return Guard(rollout.observe, margins, rollout.on_inconclusive == "continue")
 
 
 def _launch(pool: Pool, group: Group) -> Launch:
