@@ -8,8 +8,9 @@ import re
 from math import inf
 from typing import Final
 
-SAFE: Final = 1.0  # seconds idle that any backend allows until it has shown otherwise; the usual defaults are 2 to 75
-_SHARE: Final = 0.25  # the same as a share of how long we keep a connection ourselves, where that is short
+SAFE: Final = 0.5  # seconds idle that any backend allows until it has shown otherwise; the usual defaults are 2 to 75
+_MARGIN: Final = 1.0  # seconds; what a backend announces is counted from when it answered, and cut to whole seconds
+_SHARE: Final = 0.125  # the same as a share of how long we keep a connection ourselves, where that is short
 _HALF: Final = 0.5  # of what a backend has said or done: its clock started before ours, and it may have been lucky
 _FORGET: Final = 300.0  # seconds; one early end, of a restart perhaps, does not count for ever
 _TIMEOUT: Final = re.compile(rb"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,6})").search
@@ -43,4 +44,4 @@ class Habits:
 
     def kept_for(self, keep_alive_timeout: float) -> float:
         """Seconds after which we close an idle connection: before the backend does, as far as it has said when."""
-        return min(keep_alive_timeout, max(self.announced - SAFE, _HALF * self.announced))
+        return min(keep_alive_timeout, max(self.announced - _MARGIN, _HALF * self.announced))

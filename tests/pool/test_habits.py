@@ -48,7 +48,7 @@ def test_nothing_that_it_closed_of_late_counts_as_safe(closes: list[tuple[float,
     for seconds, pause in closes:
         now += pause
         found.notice(seconds, now)
-    assert found.safe_for(kept) <= min(SAFE, kept / 4)
+    assert found.safe_for(kept) <= min(SAFE, kept / 8)
     assert found.safe_for(kept) <= closes[-1][0] / 2
 
 
@@ -60,4 +60,6 @@ def test_an_early_end_does_not_count_for_ever() -> None:
     found.notice(5, 301)
     assert found.shortest == 5
     found.notice(2, 302)
-    assert found.safe_for(100) == 1
+    assert found.safe_for(100) == SAFE
+    found.notice(0.5, 303)
+    assert found.safe_for(100) == 0.25
