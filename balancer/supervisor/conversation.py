@@ -17,6 +17,7 @@ from balancer.supervisor.surroundings import Surroundings
 
 # The kernel closes the channel of a process that dies a little before it tells of the death.
 _DEATH_TIME: Final = 0.5
+_LONGEST_STATUS: Final = 200  # characters
 
 
 class Conversation:
@@ -63,6 +64,7 @@ class Conversation:
     def begin(self) -> None:
         """The process has been started: others may write to it."""
         self._theirs.close()
+        self._slot.says = ""
         self._around.post.join(self._id, self._slot, self._channel)
 
     def send(self, value: Any, descriptors: Sequence[int] = ()) -> bool:
@@ -132,6 +134,8 @@ class Conversation:
             self.said_ready.set()
         elif (name, value) == ("STOPPING", "1"):
             self.leave("said that it is stopping")
+        elif name == "STATUS":
+            self._slot.says = value[:_LONGEST_STATUS]
 
     def leave(self, why: str) -> None:
         """It is about to go: drain it, and start another."""

@@ -70,6 +70,10 @@ class Handover:
     async def arrive(self) -> None:
         """Until the process has what it needs to be asked how it is."""
 
+    def missing(self) -> str:
+        """For what `arrive` still waits; "" for nothing."""
+        return ""
+
     def dismiss(self) -> bool:
         """Ask it to finish what it has and go; False: there is no way to."""
         return False

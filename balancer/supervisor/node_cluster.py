@@ -50,6 +50,10 @@ class NodeCluster(Handover):
         """Until its first `listen` has succeeded."""
         await self._listening.wait()
 
+    def missing(self) -> str:
+        """A program that another one started has no way to us, see `Handover.begin`."""
+        return "" if self._listening.is_set() else "it has not called listen(), or has no channel to do it by"
+
     def dismiss(self) -> bool:
         """It closes its servers, finishes what they have, and then its channel: the `disconnect` of Node's primary."""
         if self.is_probed or self.talk is None:

@@ -67,6 +67,7 @@ class Slot:
         self.is_drained = False  # an operator wants what is here out of rotation
         self.resume_at = 0.0  # CLOCK_MONOTONIC: when the next start is due
         self.kicked = trio.Event()
+        self.says = ""  # its STATUS=… by sd_notify
         # over all processes
         self.generation: int = before.generation if before else 0
         self.history = RestartHistory()
