@@ -1,7 +1,7 @@
 """One backend process, as this proxy knows it."""
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -14,6 +14,10 @@ from balancer.telemetry.table import IN_FLIGHT, Table
 if TYPE_CHECKING:
     from balancer.proxy.pool import Pool
     from balancer.proxy.upstream import Upstream
+
+
+SMALL_READ: Final = 32 * 1024
+LARGE_READ: Final = 128 * 1024
 
 
 class Backend:
@@ -31,6 +35,7 @@ class Backend:
         "exited",
         "failures",
         "family",
+        "first_read",
         "generation",
         "given_weight",
         "group",
@@ -78,6 +83,7 @@ class Backend:
         self.in_flight = 0
         self.latency = Latency()
         self.failures = 0  # in a row
+        self.first_read = SMALL_READ  # bytes asked for when a response is to come
         self.exit: Exit | None = None
         self.exited = trio.Event()
         self.refusals = 0  # connections refused in a row

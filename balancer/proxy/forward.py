@@ -17,7 +17,7 @@ from balancer.http1.replies import IDEMPOTENT, may_retry
 from balancer.http1.responses import ResponseHead, parse_response
 from balancer.net.poller import Poller
 from balancer.net.wire import Wire
-from balancer.proxy.backend import Backend
+from balancer.proxy.backend import SMALL_READ, Backend
 from balancer.proxy.blame import Exit
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.pool import Pool
@@ -105,6 +105,8 @@ class Forwarder:
                 else:
                     raise
                 self._cells[pool.base + RETRIES + REASON_OFFSET[x.fault.reason]] += 1
+                if backend.exit is not None and backend.exit.delays:
+                    await trio.sleep(backend.exit.delays.get(x.fingerprint, 0.0))  # apart from its fellow suspects
 
     async def _verdict(self, x: Exchange, backend: Backend, upstream: Upstream | None, fault: Fault) -> str | None:
         """After a fault on a backend: whether to try again, on a kept connection's account or on that of `retries`; None: no."""
@@ -172,11 +174,14 @@ class Forwarder:
 
     async def _final_head(self, x: Exchange, upstream: Upstream, interim: Interim) -> ResponseHead:
         wire = upstream.wire
+        backend = upstream.backend
         method = x.head.method
         buffer = b""
         interims = 0
         while True:
-            data = await wire.receive()
+            data = await wire.receive(backend.first_read)
+            if backend.first_read != SMALL_READ and len(data) <= SMALL_READ:
+                backend.first_read = SMALL_READ
             if not data:
                 if buffer:
                     raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, Moment.AFTER_SEND, "closed inside the head")

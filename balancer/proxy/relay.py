@@ -11,6 +11,7 @@ from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.chunked import ChunkedReader, FramingError, chunk
 from balancer.net.splice import Pipes, Transfer
 from balancer.net.wire import Wire
+from balancer.proxy.backend import LARGE_READ
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.upstream import Upstream
 
@@ -24,6 +25,8 @@ async def relay_length(
     """A body of `length` bytes, at least one of which is not in `upstream.buffer` yet."""
     wire = upstream.wire
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
+    # The next one is likely to be of this size: one read and one write may do for it.
+    upstream.backend.first_read = LARGE_READ
     await client.send(head + upstream.buffer)
     x.sent = len(upstream.buffer)
     left = length - x.sent
