@@ -236,18 +236,26 @@ def _ports(key: Key, pool: Pool) -> Iterator[Finding]:
 def _health(key: Key, pool: Pool) -> Iterator[Finding]:
     path = pool.health.path
     at: Key = (*key, "health")
-    if path and (
-        not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path or "#" in path
-    ):
+    if path:
+        yield from _request_path((*at, "path"), path)
+    for warm in pool.ready.warmup:
+        yield from _request_path((*key, "ready", "warmup"), warm)
+    if pool.ready.warmup and pool.mode != "proxy":
         yield Finding(
-            (*at, "path"), f"'{path}' is not a path; expected one that starts with \"/\", as it stands in a URL"
+            (*key, "ready", "warmup"), f'needs mode "proxy": with "{pool.mode}" no backend has an address of its own'
         )
     if not path:
         for name in ("status", "body"):
-            if getattr(pool.health, name) != getattr(Health(), name):
+            is_for_warmup = name == "status" and pool.ready.warmup
+            if getattr(pool.health, name) != getattr(Health(), name) and not is_for_warmup:
                 yield Finding(
                     (*at, name), "needs health.path: a TCP connect has no response", about=((*at, name), (*at, "path"))
                 )
+
+
+def _request_path(key: Key, path: str) -> Iterator[Finding]:
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path or "#" in path:
+        yield Finding(key, f"'{path}' is not a path; expected one that starts with \"/\", as it stands in a URL")
 
 
 def _admin(settings: Settings) -> Iterator[Finding]:

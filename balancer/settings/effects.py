@@ -53,7 +53,7 @@ EFFECTS: dict[Pattern, Effect] = {
     # Nothing of ours runs behind an address.
     **_rows(_GROUP, _LIVE, "weight backup address name share match_header match_cookie"),
     **_rows(f"{_GROUP}.tls", _LIVE, "verify ca server_name cert key"),
-    **_rows(f"{_POOL}.ready", _LIVE, "when timeout"),
+    **_rows(f"{_POOL}.ready", _LIVE, "when timeout warmup"),
     **_rows(f"{_POOL}.health", _LIVE, "path status body interval timeout rise fall heartbeat"),
     **_rows(f"{_POOL}.eject", _LIVE, "failures time max success_margin panic"),
     **_rows(f"{_POOL}.restart", _LIVE, "delay max_delay healthy_after max_crashes"),

@@ -85,6 +85,11 @@ class Ready(Section):
         '"probe": the health probe passes (TCP accept if there is no path); "message": the backend says so',
     )
     timeout: PositiveDuration = key("30s", "then this start has failed: a timeout is never a success")
+    warmup: Annotated[tuple[str, ...], Field(strict=False)] = key(
+        (),
+        'paths that are asked for one after the other before the process counts as ready, such as ["/", "/search?q=a"]; '
+        "each must get a status of health.status, within timeout",
+    )
 
 
 class Health(Section):

@@ -4,7 +4,6 @@ It starts down; it is in rotation only once it is ready and its probe has passed
 a signal is sent, so a wanted exit is never taken for a crash.
 """
 
-import signal
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -17,18 +16,17 @@ from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health, Intent, Phase, Step
 from balancer.settings.placeholders import fill
 from balancer.supervisor import spawn
-from balancer.supervisor.attribution import is_own_doing
 from balancer.supervisor.conversation import Conversation
+from balancer.supervisor.ending import Ending
 from balancer.supervisor.handover import Handover, make
 from balancer.supervisor.output import capture
-from balancer.supervisor.probing import probe_until_passed, watch_health
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.probing import probe_until_passed, warm_up, watch_health
+from balancer.supervisor.slot import Slot, drain_end, now
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.waiting import first_of
 
 _REPORT_TIME: Final = 0.5  # seconds for the proxies to say who holds up a drain
-_CASUALTY_TIME: Final = 0.25  # seconds for the proxies to say what a crash took with it: the slot waits for that
 
 Stage = Callable[[], Awaitable["Stage | None"]]
 
@@ -55,6 +53,7 @@ class LocalLife:
         )
         self.process: spawn.Process | None = None
         self.failure = ""
+        self.trouble = ""
         self.leaving = ""
         self.ready_at = 0.0
         self.settled = trio.Event()
@@ -63,19 +62,16 @@ class LocalLife:
         self.streak = Streak()
         self.suspected = trio.Event()  # probe now
         self._reason = ""
-        self._killed_for = ""
         self._asked = trio.Event()  # to leave
         self._talk: Conversation | None = None
         self._handover: Handover | None = None
-        self._is_own_doing = False  # its end
-        self._is_out_of_memory = False
-        self._casualties: list[dict[str, Any]] = []
+        self.ending = Ending(self.backend, around)
 
     def retire(self, reason: str) -> None:
         """Ask it to leave; reason: a word for the events."""
         if not self._asked.is_set():
             self._reason = reason
-            self.backend.intent = Intent.DRAIN
+            self.backend.drain(drain_end(self.care))
             self._asked.set()
             self.over.set()
             self.around.truth.touch()
@@ -128,8 +124,8 @@ class LocalLife:
         if self._asked.is_set():
             return self._stopping
         if patience.cancelled_caught:
-            self._killed_for = "not ready in time"
-            self._fail(f"was not ready within {self.care.ready_timeout:g} s{self._silence()}")
+            self.ending.killed_for = "not ready in time"
+            self._fail(f"was not ready within {self.care.ready_timeout:g} s{self._silence() or self._trouble()}")
             self.process.kill()
             await self.process.exited.wait()
             return None
@@ -178,7 +174,7 @@ class LocalLife:
         with trio.move_on_after(care.stop_timeout):
             await self.process.exited.wait()
         if not self.process.exited.is_set():
-            self._killed_for = f"did not stop within {care.stop_timeout:g} s"
+            self.ending.killed_for = f"did not stop within {care.stop_timeout:g} s"
             self.process.kill()
             await self.process.exited.wait()
         return None
@@ -236,7 +232,7 @@ class LocalLife:
                     # Before its last words are read: no request may go to it any more.
                     self._down()
                     talking.cancel_scope.cancel()
-                self._casualties = await self._collect_casualties()
+                await self.ending.collect()
         finally:
             # Only a cancelled life, or one that a bug ended, still has a process here.
             process.kill()
@@ -248,10 +244,9 @@ class LocalLife:
         await self._handover.arrive()
         if care.ready_when == "message":
             await self._talk.said_ready.wait()
-            if not care.probe.path:
-                return
-        if self._handover.is_probed:
+        if self._handover.is_probed and (care.probe.path or care.ready_when == "probe"):
             await probe_until_passed(self)
+        await warm_up(self)
 
     async def _finished(self) -> None:
         """Until nothing is on it any more, as far as anybody can know."""
@@ -261,10 +256,16 @@ class LocalLife:
 
     def _silence(self) -> str:
         """What may be behind it that it never spoke, if it should have."""
-        speaks = self.care.ready_when == "message" or (self._handover is not None and self._handover.needs_channel)
-        if self._talk is None or self._talk.spoke or not speaks:
+        assert self._handover is not None
+        assert self._talk is not None
+        if missing := self._handover.missing():
+            return f": {missing}"
+        if self._talk.spoke or not (self.care.ready_when == "message" or self._handover.needs_channel):
             return ""
         return " and never spoke on its channel; does its command start the program by way of another, such as npm?"
+
+    def _trouble(self) -> str:
+        return f" ({self.trouble})" if self.trouble else ""
 
     async def _holders(self) -> list[dict[str, Any]]:
         with trio.move_on_after(_REPORT_TIME):
@@ -274,23 +275,10 @@ class LocalLife:
     # The end.
 
     def _ended(self) -> None:
-        """The very moment in which it is gone: requests that broke off wait for the reason."""
         assert self.process is not None
-        assert self.process.returncode is not None
-        is_by_oom = self.process.returncode == -signal.SIGKILL and self.around.oom.happened(now())
-        self._is_out_of_memory = is_by_oom and not self._killed_for
         # Until it is asked to stop, one that drains is as able to crash as any other.
         is_wanted = self.backend.phase is Phase.STOPPING or (self._asked.is_set() and not self.process.returncode)
-        self._is_own_doing = not is_wanted and is_own_doing(self.process.returncode, self._is_out_of_memory)
-        if self.ready_at:
-            in_flight = self.around.truth.ledger.table.in_flight(self.backend.row)
-            self.around.exited(self.backend.id, self.process.ended_at, self._is_own_doing, in_flight)
-
-    async def _collect_casualties(self) -> list[dict[str, Any]]:
-        if self.ready_at:
-            with trio.move_on_after(_CASUALTY_TIME):
-                return await self.around.casualties(self.backend.id)
-        return []
+        self.ending.seen(self.process, is_wanted=is_wanted, took_requests=self.ready_at > 0)
 
     def _fail(self, why: str) -> None:
         self.failure = f"{self.slot.name} {why}"
@@ -312,12 +300,9 @@ class LocalLife:
         if self._talk is not None:
             self._talk.close()
         if self.process is not None and self.process.returncode is not None:
-            wanted = self._asked.is_set()
-            self._record(
-                "exited" if wanted or self.failure else "crashed",
-                how=self._ending(),
-                **({"killed": self._killed_for} if self._killed_for else {}),
-            )
+            is_crash = not self.failure and (self.ending.is_own_doing or not self._asked.is_set())
+            suspects = self.ending.attribute()
+            self._record("crashed" if is_crash else "exited", **self.ending.detail(suspects))
         if not self.ready_at and not self.failure:
             self.failure = f"{self.slot.name} was stopped before it was ready"
         self.slot.cpu.forget(backend.id.generation)

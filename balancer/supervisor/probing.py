@@ -2,6 +2,7 @@
 
 import socket
 import time
+from dataclasses import replace
 from typing import Final, Protocol
 
 import trio
@@ -11,7 +12,7 @@ from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health
 from balancer.supervisor.probe import ProbeFailed, pause, probe
 from balancer.supervisor.slot import Slot
-from balancer.supervisor.spec import Care
+from balancer.supervisor.spec import Care, ProbeSpec
 from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.readings import Durations
 
@@ -37,14 +38,34 @@ class Probed(Protocol):
         ...
 
 
-async def probe_until_passed(life: Probed) -> None:
+class Starting(Probed, Protocol):
+    """One that is to become ready."""
+
+    trouble: str  # what the last attempt met
+
+
+async def probe_until_passed(life: Starting) -> None:
     """Probe a starting backend until it passes; the caller sets the limit."""
+    await _until_passed(life, life.care.probe, "probe")
+
+
+async def warm_up(life: Starting) -> None:
+    """Send the requests of `ready.warmup` one after the other, each until it succeeds; the caller sets the limit."""
+    for path in life.care.warmup:
+        # As slow as it likes: that is what it is for.
+        spec = replace(life.care.probe, path=path, body=None, timeout=life.care.ready_timeout)
+        await _until_passed(life, spec, f"warm-up {path}")
+
+
+async def _until_passed(life: Starting, spec: ProbeSpec, what: str) -> None:
     wait = FIRST_PAUSE
     while True:
         try:
-            await probe(life.backend.host, life.backend.port, life.care.probe, life.listening)
+            await probe(life.backend.host, life.backend.port, spec, life.listening)
+            life.trouble = ""
             return
-        except ProbeFailed:
+        except ProbeFailed as error:
+            life.trouble = f"{what}: {error}"
             await trio.sleep(wait)
             wait = min(wait * GROWTH, LONGEST_PAUSE)
 

@@ -52,6 +52,7 @@ class Care:
     backup: bool = False
     ready_when: str = "probe"  # or "message"
     ready_timeout: float = 30.0
+    warmup: tuple[str, ...] = ()  # paths
     probe: ProbeSpec = ProbeSpec()
     restart: RestartPolicy = DEFAULT_RESTART
     drain_timeout: float = 30.0

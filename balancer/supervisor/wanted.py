@@ -60,6 +60,7 @@ def _care(pool: Pool, group: Group) -> Care:
         backup=group.backup,
         ready_when=pool.ready.when,
         ready_timeout=pool.ready.timeout,
+        warmup=pool.ready.warmup,
         probe=ProbeSpec(
             path=health.path,
             status=health.status.ranges,

@@ -69,7 +69,7 @@ async def test_one_that_is_never_ready_is_killed_at_the_limit_and_never_a_succes
     async with ground() as g:
         g.add(app("--never-listen"), replace(QUICK, ready_timeout=0.3))
         failed = await g.event("start failed")
-        assert failed.detail["reason"] == "was not ready within 0.3 s"
+        assert failed.detail["reason"] == "was not ready within 0.3 s (probe: Connection refused)"
         ended = await g.event("exited")
         assert ended.detail == {"how": "SIGKILL", "killed": "not ready in time"}
         assert not g.kinds("ready")
