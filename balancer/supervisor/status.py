@@ -59,6 +59,7 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
     shown: dict[str, Any] = {
         "name": slot.name,
         "pool": slot.pool,
+        "group": slot.launch.group,
         "address": "",
         "pid": None,
         "generation": slot.generation,
@@ -73,12 +74,14 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
         "uptime_seconds": 0.0,
         "memory_bytes": None,
         "cpu_percent": None,
+        "says": slot.says,
     }
     if backend is None:
         return shown
     pid = usage.pid_of(backend.id)
     resources = usage.of(pid) if pid is not None else None
     return shown | {
+        "group": backend.group,
         "address": backend.address,
         "pid": pid,
         "generation": backend.id.generation,

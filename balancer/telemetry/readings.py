@@ -65,6 +65,7 @@ class BackendReading:
     up: bool  # it runs and is healthy
     takes_requests: bool
     weight: int
+    group: str = ""  # of the pool; "" in a pool of one
     ejections: int = 0
     probes: Mapping[str, Durations] = field(default_factory=dict)  # by one of PROBE_RESULTS
     restarts: Mapping[str, int] = field(default_factory=dict)  # by one of RESTART_REASONS

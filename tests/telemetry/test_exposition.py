@@ -29,6 +29,7 @@ CONTRACT = {
     "balancer_backend_up": ("gauge", "pool backend"),
     "balancer_backend_takes_requests": ("gauge", "pool backend"),
     "balancer_backend_weight": ("gauge", "pool backend"),
+    "balancer_backend_info": ("gauge", "pool backend group"),
     "balancer_backend_state": ("gauge", "pool backend phase"),
     "balancer_backend_probes_total": ("counter", "pool backend result"),
     "balancer_backend_probe_seconds": ("histogram", "pool backend result"),
