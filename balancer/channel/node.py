@@ -52,7 +52,9 @@ def cluster_message(value: dict[str, Any]) -> Listen | Act | None:
     if value.get("act") == "queryServer":
         if number is None:
             return None
-        tcp = kind in (4, 6) and isinstance(port, int) and 0 <= port < 65536 and (value.get("fd") or -1) < 0
+        fd = value.get("fd")
+        is_own = isinstance(fd, int) and fd >= 0  # listen({fd: 3}): the program has the socket already
+        tcp = kind in (4, 6) and isinstance(port, int) and 0 <= port < 65536 and not is_own
         # As Node's primary tells them apart: the index counts the listen calls that are otherwise the same.
         key = ":".join(str(part) for part in (address, port, kind, value.get("fd"), value.get("index")))
         return Listen(

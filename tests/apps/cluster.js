@@ -2,6 +2,7 @@
 //
 //   GET  /            who answers, and what its cluster module knows
 //   GET  /slow?ms=N   the same after so long
+//   POST /echo        the request's body
 //   POST /disconnect  the worker leaves its cluster by itself
 //
 // LIKED_PORT: where it listens (3000); FURTHER: more ports and paths, separated by commas, on which it listens afterwards.
@@ -20,6 +21,8 @@ function answer(request, response) {
   if (request.method === 'POST' && url.pathname === '/disconnect') {
     send();
     cluster.worker.disconnect();
+  } else if (request.method === 'POST') {
+    request.pipe(response);
   } else {
     setTimeout(send, Number(url.searchParams.get('ms') || 0));
   }
