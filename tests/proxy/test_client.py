@@ -1,10 +1,12 @@
 """One client connection: versions, keep-alive, pipelining, and what the backend sees of a request's head."""
 
+import itertools
 import json
 import re
 from typing import Any
 
 import pytest
+import trio
 
 from balancer.pool.snapshot import RoutePicture
 from tests.proxy.ends import End, Origin, Torn, answers, raw, requests
@@ -70,6 +72,17 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         await client.send(b"".join(kinds[number % 3] % number for number in range(30)))
         for number in range(30):
             assert (await client.response()).body == b"/%d" % number
+
+
+async def test_pipelined_requests_leave_time_for_others() -> None:
+    async with front(Origin(), listener={"pool": ""}) as proxy, proxy.client() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
+        answered = [0]
+        with trio.fail_after(2):
+            while answered[-1] < 200:
+                await trio.lowlevel.checkpoint()
+                answered.append(proxy.codes().get("404", 0))
+        assert max(after - before for before, after in itertools.pairwise(answered)) <= 2
 
 
 @pytest.mark.parametrize("kind", [POST, CHUNKED])

@@ -243,6 +243,60 @@ async def gone(proxy: Front) -> None:
     assert not proxy.gauges()
 
 
+async def test_a_client_that_leaves_while_a_kept_connection_works_for_it() -> None:
+    async def script(origin: Origin, end: End) -> None:
+        await end.request()
+        await end.send(OK)
+        origin.got(await end.request())
+        await end.closed()
+
+    origin = Origin(script)
+    async with front(origin) as proxy:
+        await proxy.ask()
+        async with proxy.client() as client:
+            await client.send(GET)
+            await origin.until(lambda origin: bool(origin.requests))
+        with trio.fail_after(AT_ONCE):
+            await proxy.idle()
+            await origin.until(lambda origin: origin.open == 0)
+        assert origin.opened == 1
+        assert proxy.codes() == {"200": 1, "499": 1}
+
+
+async def test_the_backends_time_begins_when_it_has_the_whole_request() -> None:
+    origin = Origin()
+    async with front(origin, pool={"response_timeout": 0.2}) as proxy, proxy.client() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+        for _ in range(4):
+            await trio.sleep(0.12)  # a slow client is what this is about
+            await client.send(b"x")
+        assert (await client.response()).status == 200
+
+
+@pytest.mark.parametrize("request_", [GET, POST])
+async def test_a_request_that_the_kernel_does_not_even_take(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def once(origin: Origin, end: End) -> None:
+        async for _ in requests(origin, end):
+            await end.send(OK)
+            await close.wait()
+            end.reset()
+            return
+
+    close = trio.Event()
+    origin = Origin(once)
+    async with front(origin) as proxy, proxy.client() as client:
+        await proxy.ask()
+        (kept,) = proxy.proxy.view.pools["web"].backends[0].idle
+        # The poller looks away, and asking the kernel came a moment too early.
+        del proxy.proxy.service.poller.wires[kept.wire.fd]
+        monkeypatch.setattr(type(kept), "is_open", lambda _: True)
+        close.set()
+        await origin.until(lambda origin: origin.open == 0)
+        await client.send(request_)
+        assert (await client.response()).status == 200
+        assert proxy.retries() == 1
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("request_", [GET, POST, POST[:-1]])
 async def test_a_client_that_leaves_while_waiting_for_the_head(request_: bytes, how: str) -> None:
