@@ -21,6 +21,7 @@ from balancer.proxy.backend import SMALL_READ, Backend
 from balancer.proxy.blame import Exit
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.pool import Pool
+from balancer.proxy.security import Security
 from balancer.proxy.upstream import Upstream, connect, take_idle
 from balancer.proxy.view import FAILING, View
 from balancer.telemetry.table import (
@@ -50,8 +51,9 @@ Interim = Callable[[ResponseHead], Awaitable[None]]
 class Forwarder:
     """Carries requests of one proxy process to backends."""
 
-    def __init__(self, view: View, poller: Poller) -> None:
+    def __init__(self, view: View, poller: Poller, security: Security) -> None:
         self._view = view
+        self._security = security
         self._poller = poller
         self._cells = view.table.cells
 
@@ -137,7 +139,8 @@ class Forwarder:
     async def _connect(self, backend: Backend, client: Wire) -> Upstream:
         if client.is_gone():
             raise Fault(Side.CLIENT, Reason.CLIENT_GONE)
-        return await connect(backend, self._poller, backend.pool.picture.connect_timeout, client)
+        timeout = backend.pool.picture.connect_timeout
+        return await connect(backend, self._poller, timeout, client, self._security)
 
     async def _attempt(self, x: Exchange, upstream: Upstream, client: Wire, interim: Interim) -> ResponseHead:
         wire = upstream.wire

@@ -38,6 +38,7 @@ class View:
         self.picture: ProxyPicture
         self.listeners: dict[str, ListenerPicture] = {}
         self.limits: dict[str, Limits] = {}  # of listeners that have some
+        self.redirects: dict[str, int] = {}  # listeners that send everybody to https: the port there
         self.routes: tuple[Route, ...] = ()
         self.pools: dict[str, Pool] = {}
         self.stopping = False
@@ -54,6 +55,7 @@ class View:
         self.picture = snapshot.proxy
         self.listeners = {listener.name: listener for listener in snapshot.listeners}
         self.limits = renewed(self.limits, snapshot.listeners)
+        self.redirects = {listener.name: listener.redirect_port for listener in snapshot.listeners if listener.redirect}
         self.routes = tuple(Route(route) for route in snapshot.routes)
         before, self._backends = self._backends, {}
         pools = {}
@@ -136,10 +138,9 @@ class View:
 
         sent: fingerprint and time of the requests that this proxy had sent to it; in_flight: how many all proxies had.
         """
-        backend.exit = Exit(at, is_own_doing, max(len(sent), in_flight))
+        delays = backend.pool.blame.crash(sent, at, in_flight) if is_own_doing else {}
+        backend.exit = Exit(at, is_own_doing, max(len(sent), in_flight), delays)
         backend.exited.set()
-        if is_own_doing:
-            backend.pool.blame.crash(sent)
 
     def acquit(self, pool: Pool, fingerprint: bytes) -> None:
         """A request of this kind was answered: if it had been in flight at crashes, it did not cause them."""

@@ -120,6 +120,20 @@ class Eject(Section):
     panic: Share = key("50%", "when fewer than this share of a pool take requests, ejected ones are used all the same")
 
 
+class Quarantine(Section):
+    """Requests that keep killing backends (`balancer status --json` names them) are refused for a while."""
+
+    after: int = key(
+        0,
+        "above 0: a kind of request (method and path) gets 503 once so many backends crashed with it in flight and none of "
+        "its kind was answered since",
+        least=0,
+        most=1_000_000,
+    )
+    time: PositiveDuration = key("1m", "from the last such crash on")
+    max: Share = key("5%", "never more than this share of the requests, but always 10 a second")
+
+
 class Restart(Section):
     """When a process is started again or replaced."""
 
@@ -237,6 +251,7 @@ class Pool(Section):
     ready: Ready = part(Ready, "when a new process may take requests")
     health: Health = part(Health, "active health")
     eject: Eject = part(Eject, "passive health: judged from real traffic")
+    quarantine: Quarantine = part(Quarantine, "refusing requests that keep killing backends")
     restart: Restart = part(Restart, "when a process is started again or replaced")
     stop: Stop = part(Stop, "how a process is asked to leave")
     rollout: Rollout = part(Rollout, "rolling restart and reload")

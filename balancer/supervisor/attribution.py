@@ -2,8 +2,14 @@
 
 import os
 import signal
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+MOST_SUSPECTS: Final = 500  # kinds of requests remembered per pool; the one seen longest ago goes
+SHOWN: Final = 10  # kinds of requests named per pool
 
 # Signals that somebody sends to a process; any other that ends one is its own mistake.
 _FROM_OUTSIDE: Final = frozenset(
@@ -66,3 +72,95 @@ def _oom_source() -> Path:
     except (OSError, ValueError):
         pass
     return next((Path(path) for path in map(os.path.normpath, found) if os.path.isfile(path)), Path("/proc/vmstat"))
+
+
+@dataclass(slots=True)
+class Suspect:
+    """A kind of request ("METHOD /path") that was in flight when backends crashed."""
+
+    fingerprint: str
+    crashes: int = 0  # at which it was in flight
+    alone: int = 0  # of those, with nothing beside it
+    acquitted: int = 0  # of those, after which a request of this kind was answered
+    seconds: float = 0.0  # since when it had been in flight, all crashes together
+
+    @property
+    def guilt(self) -> int:
+        """Crashes that speak against it."""
+        return max(0, self.crashes - self.acquitted)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the status and the events give it."""
+        return {
+            "request": self.fingerprint,
+            "crashes": self.crashes,
+            "alone": self.alone,
+            "acquitted": min(self.acquitted, self.crashes),
+        }
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Sorts the likeliest first: alone counts twice, and what kills most often does so soon."""
+        return -(self.guilt + self.alone), self.seconds / max(1, self.crashes)
+
+
+class Attribution:
+    """The suspects of every pool, and which of them are in quarantine."""
+
+    def __init__(self) -> None:
+        self._suspects: dict[str, dict[str, Suspect]] = {}
+        self._quarantined: dict[str, dict[str, float]] = {}  # until when, CLOCK_MONOTONIC seconds
+
+    def crashed(self, pool: str, requests: Collection[Mapping[str, Any]], count: int) -> list[Suspect]:
+        """A backend ended by its own doing; requests: as the proxies name them; count: how many there were in all.
+
+        Returns the suspects among them, the likeliest first.
+        """
+        suspects = self._suspects.setdefault(pool, {})
+        present: dict[str, Suspect] = {}
+        for request in requests:
+            fingerprint = f"{request.get('method', '')} {request.get('path', '')}"
+            suspect = suspects.pop(fingerprint, None) or Suspect(fingerprint)
+            suspects[fingerprint] = suspect
+            if fingerprint not in present:
+                present[fingerprint] = suspect
+                suspect.crashes += 1
+                suspect.alone += count == 1
+                suspect.seconds += float(request.get("seconds", 0.0))
+        while len(suspects) > MOST_SUSPECTS:
+            del suspects[next(iter(suspects))]
+        return sorted(present.values(), key=lambda suspect: suspect.rank)
+
+    def acquit(self, pool: str, fingerprint: str, crashes: int) -> None:
+        """A request of this kind was answered after so many crashes at which one was present."""
+        suspect = self._suspects.get(pool, {}).get(fingerprint)
+        if suspect is not None:
+            suspect.acquitted += crashes
+
+    def suspects(self, pool: str) -> list[Suspect]:
+        """The likeliest first; those that nothing speaks against any more are left out."""
+        found = [suspect for suspect in self._suspects.get(pool, {}).values() if suspect.guilt]
+        return sorted(found, key=lambda suspect: suspect.rank)[:SHOWN]
+
+    def quarantine(self, pool: str, suspects: Iterable[Suspect], after: int, until: float) -> list[str]:
+        """Refuse those whose guilt has reached `after` (0: none) until then; the fingerprints that are new in it."""
+        held = self._quarantined.setdefault(pool, {})
+        guilty = [suspect.fingerprint for suspect in suspects if after and suspect.guilt >= after]
+        new = [fingerprint for fingerprint in guilty if fingerprint not in held]
+        held.update(dict.fromkeys(guilty, until))
+        return new
+
+    def quarantined(self, pool: str) -> tuple[str, ...]:
+        """The fingerprints that this pool refuses."""
+        return tuple(self._quarantined.get(pool, ()))
+
+    def release(self, now: float) -> list[tuple[str, str]]:
+        """Let go those whose time is over; their pools and fingerprints."""
+        over = [(p, f) for p, held in self._quarantined.items() for f, until in held.items() if until <= now]
+        for pool, fingerprint in over:
+            del self._quarantined[pool][fingerprint]
+        return over
+
+    def next_release(self) -> float:
+        """When the next one's time is over, CLOCK_MONOTONIC seconds; infinity when there is none."""
+        return min((until for held in self._quarantined.values() for until in held.values()), default=inf)

@@ -18,6 +18,7 @@ from balancer.errors import BalancerError
 from balancer.pool.backend import BackendId
 from balancer.settings.model import Settings
 from balancer.supervisor.eject import Ejector
+from balancer.supervisor.ending import end_quarantines
 from balancer.supervisor.fleet import Fleet
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.messages import Post
@@ -43,6 +44,9 @@ EX_OK, EX_FAILED = 0, 1
 _WARNINGS = frozenset(
     {
         "crashed",
+        "hung",
+        "silent",
+        "quarantined",
         "hold",
         "start failed",
         "unhealthy",
@@ -140,6 +144,7 @@ class Supervisor:
                     self.fleet.add(name, *wanted)
             everything.start_soon(self._serve_admin, name="admin")
             everything.start_soon(self.ejector.run, name="ejector")
+            everything.start_soon(end_quarantines, self.truth, self.events, name="quarantines")
             reloading = trio.CancelScope()
             everything.start_soon(self._run_reloads, reloading, name="reloads")
             everything.start_soon(self._announce, on_started, name="announce")

@@ -313,6 +313,9 @@ class Proxies:
                 self.changes.fire()
             case "draining" | "casualties" as kind:
                 self._questions.heard(proxy, id, kind, value)
+            case "acquitted":
+                pool, fingerprint = str(value.get("pool", "")), str(value.get("fingerprint", ""))
+                self.truth.attribution.acquit(pool, fingerprint, int(value.get("crashes", 1)))
             case "observed":
                 self.observed(id, str(value.get("outcome", "")))
             case "log":

@@ -38,6 +38,10 @@ def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float) -
             {
                 "name": name,
                 "policy": pool.policy,
+                "suspects": [
+                    suspect.to_json() | {"quarantined": suspect.fingerprint in truth.attribution.quarantined(name)}
+                    for suspect in truth.attribution.suspects(name)
+                ],
                 "backends": [
                     _backend_status(truth, slot, backend, usage)
                     for slot in truth.slots.get(name, ())

@@ -22,6 +22,7 @@ from balancer.pool.snapshot import (
 )
 from balancer.settings.model import Limit, Settings
 from balancer.settings.model_pool import Pool
+from balancer.supervisor.attribution import Attribution
 from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.waiting import Changes
 from balancer.telemetry.ledger import Ledger
@@ -39,6 +40,7 @@ class Truth:
         self.number = 0  # of the last snapshot that was made
         self.is_dirty = True
         self.changes = Changes()
+        self.attribution = Attribution()
         self._secret = secrets.token_hex(32)
 
     @property
@@ -121,6 +123,9 @@ class Truth:
             sticky_attributes=pool.sticky_attributes,
             retry_budget=pool.retry_budget,
             eject_failures=pool.eject.failures,
+            quarantine=self.attribution.quarantined(name) if pool.quarantine.after else (),
+            quarantine_max=pool.quarantine.max,
+            quarantine_time=pool.quarantine.time,
             connect_timeout=pool.connect_timeout,
             response_timeout=pool.response_timeout,
             retries=pool.retries,
@@ -146,12 +151,12 @@ class Truth:
                     draining=b.intent is Intent.DRAIN,
                     since=b.since if b.is_spawned else 0.0,
                     group=b.group,
+                    drain_until=b.drain_until if b.intent is Intent.DRAIN else 0.0,
                 )
                 for b in shown
             ),
         )
 
-                    drain_until=b.drain_until if b.intent is Intent.DRAIN else 0.0,
     def _sticky_key(self, pool: Pool) -> str:
         """Hexadecimal; of the file if there is one, so that cookies outlive the balancer, else this supervisor's own."""
         if not pool.sticky_cookie:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from balancer.telemetry.ring import Ring
+from balancer.telemetry.wording import worded
 
 KEPT = 2000  # a 100-backend reload is some 600 events; about 1 MB at most
 
@@ -46,7 +47,9 @@ class Event:
         if self.generation:
             subject += f" (generation {self.generation})"
         line = f"{subject} {self.kind}" if subject else self.kind
-        detail = " ".join(f"{name}={_plain(value)}" for name, value in self.detail.items() if value not in ("", None))
+        detail = " ".join(
+            f"{name}={_plain(value)}" for name, value in self.detail.items() if value not in ("", None, [])
+        )
         return f"{line}: {detail}" if detail else line
 
 
@@ -81,5 +84,5 @@ class Events:
 
 def _plain(value: Any) -> str:
     """A value of a detail on one line: quoted where a space or a control character would blur it."""
-    text = str(value)
+    text = worded(value)
     return text if text.isprintable() and " " not in text else repr(text)

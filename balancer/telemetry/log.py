@@ -12,6 +12,7 @@ from typing import Any
 
 from balancer.telemetry.colour import BOLD, DIM, LEVELS, RESET
 from balancer.telemetry.console import Console, printable
+from balancer.telemetry.wording import worded
 
 _ORDER = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -87,7 +88,7 @@ def _text(_: Any, __: str, entry: MutableMapping[str, Any], coloured: bool) -> s
         str(entry.pop("event", "")),
         entry.pop("exception", "") or entry.pop("traceback", ""),
     )
-    fields = " ".join(f"{name}={_value(value)}" for name, value in entry.items() if value not in ("", None))
+    fields = " ".join(f"{name}={_value(value)}" for name, value in entry.items() if value not in ("", None, []))
     if coloured:
         line = f"{DIM}{clock}{RESET} {LEVELS[level]}{level:<7}{RESET} {BOLD}{printable(event)}{RESET}"
         line += f" {DIM}{fields}{RESET}" if fields else ""
@@ -98,5 +99,5 @@ def _text(_: Any, __: str, entry: MutableMapping[str, Any], coloured: bool) -> s
 
 
 def _value(value: Any) -> str:
-    text = str(value)
+    text = worded(value)
     return text if text.isprintable() and text and not set(text) & set(' "=') else json.dumps(text, ensure_ascii=False)

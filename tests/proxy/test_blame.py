@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 import trio
 
-from balancer.proxy.blame import MOST, Blame
+from balancer.proxy.blame import APART, LONGEST_DELAY, MOST, Blame
 from tests.proxy.ends import End, Origin, requests
 from tests.proxy.harness import backend, front
 
@@ -55,6 +55,28 @@ async def test_with_others_beside_it_each_is_asked_again_once_and_the_guilty_one
     assert blame.may_try_again(b"GET /c", 2)
     assert blame.counts == {b"GET /boom": 2, b"GET /c": 1}
     assert blame.acquit(b"GET /other") == 0
+
+
+def test_fellow_suspects_are_sent_again_apart() -> None:
+    delays = Blame().crash(
+        [(b"GET /old", 0.0), (b"GET /b", 1.004), (b"GET /a", 1.002), (b"GET /a", 1.0), (b"GET /c", 1.0)]
+    )
+    assert delays == {b"GET /a": APART, b"GET /b": 2 * APART}, "/c at once, and /old"
+    many = Blame().crash([(b"GET /%d" % number, 1.0) for number in range(50)])
+    assert max(many.values()) == LONGEST_DELAY
+    assert Blame().crash([]) == {}
+
+
+def test_beside_those_of_other_proxies_only_what_was_sent_just_before_is_accused() -> None:
+    blame = Blame()
+    delays = blame.crash([(b"GET /slow", 1.0), (b"GET /boom", 1.995)], at=2.0, in_flight=3)
+    assert blame.counts == {b"GET /boom": 1}
+    assert delays == Blame().crash([(b"GET /slow", 5.0), (b"GET /boom", 5.0)], at=5.0, in_flight=3), (
+        "the same everywhere"
+    )
+    blame.crash([(b"GET /slow", 2.0)], at=2.1, in_flight=2)
+    assert b"GET /slow" not in blame.counts
+    assert blame.may_try_again(b"GET /slow", 2)
 
 
 async def test_what_was_sent_long_before_the_last_one_is_present_and_not_accused() -> None:
@@ -154,5 +176,5 @@ async def test_four_innocents_beside_it_are_all_answered() -> None:
         die(first)
         with trio.fail_after(3):
             assert [(await client.response()).status for client in clients] == [200] * 5
+        await proxy.until(lambda f: len(f.heard("acquitted")) == 5)
         assert not proxy.proxy.view.pools["web"].blame.present, "all of them have succeeded since"
-        assert len(proxy.heard("acquitted")) == 5

@@ -9,7 +9,7 @@ def test_text_and_json() -> None:
     seen: list[Event] = []
     events = Events(on_record=seen.append)
     event = events.record("crashed", pool="web", backend="web-3", generation=7, signal="SIGSEGV", requests=["GET /a b"])
-    assert event.text == "web-3 (generation 7) crashed: signal=SIGSEGV requests=\"['GET /a b']\""
+    assert event.text == "web-3 (generation 7) crashed: signal=SIGSEGV requests='GET /a b'"
     assert events.record("rolled back", pool="web", reason="a\nb").text == "pool web rolled back: reason='a\\nb'"
     assert events.record("stopping").text == "stopping"
     value = json.loads(json.dumps(event.to_json()))
