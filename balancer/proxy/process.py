@@ -94,6 +94,9 @@ class Proxy:
                     if not is_serving:
                         is_serving = True
                         nursery.start_soon(self._serve, nursery, name="serve")
+                elif kind == "tls":
+                    for problem in self.service.security.apply(message):
+                        self.service.log("error", problem)
                 elif kind == "stop":
                     self._stop(self.view.picture.shutdown_timeout if is_serving else 0)
                 elif kind == "stop_now":
@@ -186,6 +189,7 @@ def _described(exchanges: list[Exchange]) -> list[dict[str, Any]]:
             "path": x.head.target.partition(b"?")[0].decode("latin-1")[:200],
             "seconds": round(now - x.started, 3),
             "request_id": x.request_id.decode("latin-1"),
+            "answered": x.status != 0,
         }
         for x in exchanges[:_REPORTED]
     ]

@@ -46,11 +46,38 @@ def body_pieces(reader: IOBase, headers: list[tuple[str, str]]) -> Iterator[byte
         yield piece
 
 
+class Faults:
+    """What the options say goes wrong, counted over all connections."""
+
+    def __init__(self, errors: float, crash_after: int, broken: str, grow: int) -> None:
+        self.errors = errors
+        self.crash_after = crash_after
+        self.broken = broken
+        self.grow = grow
+        self.count = 0
+        self.kept: list[bytes] = []
+        self.lock = threading.Lock()
+
+    def next_status(self) -> int:
+        """What the next request is to be answered with; 0: what it asks for."""
+        with self.lock:
+            self.count += 1
+            count = self.count
+        if self.crash_after and count > self.crash_after:
+            os._exit(1)
+        if self.grow:
+            self.kept.append(os.urandom(self.grow))  # not zeros: those would take no memory
+        if self.broken and os.path.exists(self.broken):
+            return 500
+        return 500 if int(count * self.errors) > int((count - 1) * self.errors) else 0
+
+
 class Exchanges:
     """One client connection: requests one after another until either side closes."""
 
-    def __init__(self, sock: socket.socket, sick: str, delay: float) -> None:
+    def __init__(self, sock: socket.socket, sick: str, delay: float, faults: Faults) -> None:
         self.sock = sock
+        self.faults = faults
         self.reader = sock.makefile("rb", PIECE)
         self.sick = sick
         self.delay = delay
@@ -83,6 +110,9 @@ class Exchanges:
         url = urlsplit(target)
         query = dict(parse_qsl(url.query))
         body = body_pieces(self.reader, headers)
+        status = self.faults.next_status() if url.path != "/healthz" else 0
+        if status:
+            url, query = url._replace(path="/status"), {"code": str(status)}
         if url.path == "/echo":
             self.echo(body, fields, keep)
             return keep
@@ -172,7 +202,12 @@ def main() -> None:
         "--say", metavar="JSON", help="write this line to the channel (NODE_CHANNEL_FD) once listening"
     )
     options.add_argument("--sick", default="", metavar="FILE", help="/healthz answers 503 while this file exists")
+    options.add_argument("--errors", type=float, default=0.0, metavar="SHARE", help="so many of the answers are 500")
+    options.add_argument("--broken", default="", metavar="FILE", help="all answers are 500 while this file exists")
+    options.add_argument("--crash-after", type=int, default=0, metavar="N", help="dies instead of a further answer")
+    options.add_argument("--grow", type=int, default=0, metavar="BYTES", help="each request leaks so much")
     given = options.parse_args()
+    faults = Faults(given.errors, given.crash_after, given.broken, given.grow)
     if given.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(given.boot_delay)  # a slow start is what the option is for
@@ -188,7 +223,7 @@ def main() -> None:
     while True:
         sock, _ = listener.accept()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=Exchanges(sock, given.sick, given.delay).run, daemon=True).start()
+        threading.Thread(target=Exchanges(sock, given.sick, given.delay, faults).run, daemon=True).start()
 
 
 if __name__ == "__main__":

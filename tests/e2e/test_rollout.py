@@ -1,0 +1,132 @@
+"""Observed rollouts of a real balancer under load: five kinds of bad release, and troubles that are nobody's release (FIELD F1)."""
+
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.support.apps import LISTEN, app, pool
+from tests.support.load import Traffic, load
+from tests.support.running import Balancer, running
+
+OBSERVED = """
+[pool.web.health]
+interval = "200ms"
+[pool.web.ready]
+timeout = "10s"
+[pool.web.stop]
+drain_timeout = "5s"
+timeout = "3s"
+[pool.web.rollout]
+observe = "1.5s"
+max_error_rate = "5%"
+"""
+DELAY = ("--delay", "0.01")
+
+
+async def release(balancer: Balancer, *options: str) -> CompletedProcess[str]:
+    """Put these options into the file in place of the old ones, and reload."""
+    text = balancer.config.read_text().replace(app(*DELAY), app(*options))
+    if "--never-listen" in options:
+        text = text.replace('timeout = "10s"', 'timeout = "1s"')
+    balancer.config.write_text(text)
+    return await balancer.command("reload")
+
+
+async def is_untouched(balancer: Balancer) -> None:
+    """The pool is as it was: three of generation 1, and nothing of another one is left."""
+    backends = await balancer.backends("web")
+    assert [(b["name"], b["generation"], b["takes_requests"]) for b in backends] == [
+        ("web-0", 1, True),
+        ("web-1", 1, True),
+        ("web-2", 1, True),
+    ]
+    assert sum(b["restarts"] for b in backends) == 0
+
+
+def by_old(traffic: Traffic) -> set[str]:
+    """Names of those of generation 1 that have answered."""
+    return {name for name, generation in traffic.backends if generation == "1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "failures", "sentence"),
+    [
+        (("--exit-at-boot", "3"), 0, "web-0 ended with exit code 3 before it was ready"),
+        (("--never-listen",), 0, "web-0 was not ready within 1 s"),
+        ((*DELAY, "--errors", "0.2"), 40, "requests failed ("),
+        (("--delay", "0.1"), 0, "responses took 10"),
+        ((*DELAY, "--crash-after", "50"), 3, "web-0 (generation 2) crashed after "),
+    ],
+    ids=["exits at boot", "never ready", "a fifth fails", "ten times slower", "crashes after fifty"],
+)
+async def test_a_bad_release_is_taken_back(options: tuple[str, ...], failures: int, sentence: str) -> None:
+    text = LISTEN + pool("web", 3, *DELAY, more=OBSERVED)
+    async with running(text) as balancer, load(balancer.port, rate=200, clients=16) as traffic:
+        await traffic.more(60)
+        done = await release(balancer, *options)
+        assert done.returncode == 1, done
+        assert "rolled back: " in done.stderr
+        assert sentence in done.stderr
+        assert done.stderr.count("\n") == 1
+        await is_untouched(balancer)
+        told = await balancer.command("events", "-n", "100")
+        assert any("rolled back" in line and sentence in line for line in told.stdout.splitlines()), told.stdout
+        failed = traffic.failures.total()
+        await traffic.more(60)
+        # Whatever failed was on the new one; since it went, nothing does.
+        assert traffic.failures.total() == failed <= failures, traffic.failures
+        assert by_old(traffic) == {"web-0", "web-1", "web-2"}
+
+
+async def test_a_good_release_goes_out_after_its_observation() -> None:
+    text = LISTEN + pool("web", 3, *DELAY, more=OBSERVED)
+    async with running(text) as balancer, load(balancer.port, rate=200, clients=16) as traffic:
+        await traffic.more(60)
+        done = await release(balancer, *DELAY, "--errors", "0.0")
+        assert done.returncode == 0, done
+        assert "as good: web-0 (generation 2): 0 of " in done.stdout
+        assert [b["generation"] for b in await balancer.backends("web")] == [2, 2, 2]
+        assert not traffic.failures, traffic.failures
+
+
+async def test_what_is_down_for_both_is_not_blamed_on_the_release(tmp_path: Path) -> None:
+    database = tmp_path / "down"
+    broken = ("--broken", str(database))
+    text = LISTEN + pool("web", 3, *broken, more=OBSERVED)
+    async with running(text) as balancer, load(balancer.port, rate=200, clients=16) as traffic:
+        await traffic.more(20)
+        database.touch()
+        await traffic.more(60)
+        balancer.config.write_text(balancer.config.read_text().replace(app(*broken), app(*broken, *DELAY[:1], "0")))
+        done = await balancer.command("reload")
+        assert done.returncode == 0, done
+        assert "(100.0%) on the old ones" in done.stdout
+        assert [b["generation"] for b in await balancer.backends("web")] == [2, 2, 2]
+        database.unlink()
+
+
+@pytest.mark.parametrize("wanted", ["continue", "rollback"])
+async def test_without_traffic_the_file_says_what_to_do(wanted: str) -> None:
+    more = OBSERVED.replace('"1.5s"', '"300ms"') + f'on_inconclusive = "{wanted}"\n'
+    async with running(LISTEN + pool("web", 3, *DELAY, more=more)) as balancer:
+        done = await release(balancer, "--delay", "0")
+        if wanted == "continue":
+            assert done.returncode == 0, done
+            assert "inconclusive: web-0 (generation 2): 0 requests" in done.stdout
+            assert [b["generation"] for b in await balancer.backends("web")] == [2, 2, 2]
+        else:
+            assert done.returncode == 1, done
+            assert "fewer than rollout.min_requests = 20" in done.stderr
+            await is_untouched(balancer)
+
+
+async def test_a_release_that_answers_nothing_is_taken_back() -> None:
+    more = OBSERVED.replace('drain_timeout = "5s"', 'drain_timeout = "500ms"')
+    text = LISTEN + pool("web", 3, *DELAY, more=more)
+    async with running(text) as balancer, load(balancer.port, rate=200, clients=60) as traffic:
+        await traffic.more(60)
+        done = await release(balancer, "--delay", "30")
+        assert done.returncode == 1, done
+        assert "responses took" in done.stderr
+        await is_untouched(balancer)
