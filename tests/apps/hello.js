@@ -4,13 +4,21 @@
 //   socket  it inherits a listening socket: descriptor 3, with LISTEN_FDS and LISTEN_PID as sd_listen_fds(3) has them
 //   pass    connections come down the channel
 //
-// It says "ready" on the channel, ends on "shutdown" once its requests are answered, echoes other messages to its pool, and answers
-// each request with its name.
+// It says "ready" on the channel, prints what it hears there, and ends on "shutdown" once its requests are answered.
+//
+//   GET /                   its name; ?ms=N: after so long
+//   GET /tell?message=JSON  sends that on the channel
+//   GET /shout?size=N       sends a string of N characters
+//   GET /leave              process.disconnect()
 const http = require('http');
 
 const server = http.createServer((request, response) => {
-  const ms = Number(new URL(request.url, 'http://localhost').searchParams.get('ms') || 0);
-  setTimeout(() => response.end(process.env.BALANCER_BACKEND), ms);
+  const url = new URL(request.url, 'http://localhost');
+  const about = url.searchParams;
+  if (url.pathname === '/tell') process.send(JSON.parse(about.get('message')));
+  if (url.pathname === '/shout') process.send('x'.repeat(Number(about.get('size'))));
+  if (url.pathname === '/leave') process.disconnect();
+  setTimeout(() => response.end(process.env.BALANCER_BACKEND), Number(about.get('ms') || 0));
 });
 const ready = () => process.send && process.send('ready');
 
@@ -18,14 +26,14 @@ process.on('message', (message, socket) => {
   if (socket) {
     server.emit('connection', socket);
   } else if (message === 'shutdown') {
+    console.log('shutting down');
     server.close(() => process.exit(0));
-  } else if (message === 'leave') {
-    process.disconnect();
+    server.closeIdleConnections();
   } else {
     console.log(`heard ${JSON.stringify(message)}`);
-    if (message.type === undefined) process.send({type: 'broadcast', data: message});
   }
 });
+process.on('disconnect', () => console.log('disconnected'));
 
 switch (process.env.WAY || 'port') {
   case 'port':
