@@ -22,6 +22,7 @@ PACKAGES = {
     "nginx": "nginx-light",
     "node": "nodejs",
     "promtool": "prometheus",
+    "redis-server": "redis-server",
     "ruby": "ruby",
     "systemd-analyze": "systemd",
     "wrk": "wrk",
