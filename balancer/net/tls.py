@@ -6,7 +6,7 @@ only its own word that it wants more ends `readable`; and it may have to write b
 
 import ssl
 from functools import partial
-from socket import socket
+from socket import MSG_PEEK, socket
 from typing import ClassVar, Final
 
 from trio.lowlevel import current_task, wait_task_rescheduled
@@ -33,6 +33,17 @@ class TlsWire(Wire):
         self._crossed = False  # OpenSSL waits for the other direction than its caller
         self._is_cut = False
         self._has_ended = False  # the peer's close_notify came while ours was said
+
+    async def first_bytes(self) -> bytes:
+        """The first bytes that come, which stay to be read; b"" at the end. Raises Fault."""
+        while True:
+            try:
+                return self._recv(8, MSG_PEEK)
+            except BlockingIOError:
+                self.readable = False
+                await self.wait_readable()
+            except OSError as error:
+                raise self.fault(error) from None
 
     async def handshake(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
         """As a server, or as the client that wants `server_name` where the context is a client's. The caller sets the deadlines.
@@ -67,6 +78,11 @@ class TlsWire(Wire):
                 raise self._handshake_fault(error) from None
         self.tls = sock
         self.readable = True
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the handshake took up an earlier session."""
+        return self.tls is not None and bool(self.tls.session_reused)
 
     def on_events(self, events: int) -> None:
         """Called by the poller with what epoll reported."""

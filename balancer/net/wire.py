@@ -42,6 +42,7 @@ class Wire:
     """
 
     is_plain: ClassVar[bool] = True  # what goes through the socket is what the caller says: it may be spliced
+    is_resumed = False  # of TLS, see `net/tls`
     __slots__ = (
         "_fault",
         "_poller",

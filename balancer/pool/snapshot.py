@@ -24,6 +24,7 @@ class BackendPicture:
     draining: bool  # finish what is in flight, then report "drained"
     since: float  # CLOCK_MONOTONIC seconds when the process started: slow start counts from here
     group: str = ""
+    tls: str = ""  # by which name its TLS settings were given, see `proxy/security`; "": it speaks plain HTTP
     drain_until: float = 0.0  # CLOCK_MONOTONIC: until then streams without an end are closed, a few at a time; 0: not at all
 
 
@@ -90,6 +91,10 @@ class ListenerPicture:
     trusted_proxies: tuple[str, ...] = ()
     proxy_protocol: bool = False
     redirect: str = ""
+    redirect_port: int = 443  # where https is for a client that named a port
+    tls: bool = False  # its certificates come in a message of their own, see `proxy/security`
+    handshake_timeout: float = 5.0
+    hsts: int = 0  # seconds; 0: no Strict-Transport-Security
     limit: LimitPicture | None = None
     mode: str = "proxy"  # "pass": its connections go to the pool's backends whole, see `proxy/passing`
 

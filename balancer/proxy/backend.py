@@ -51,6 +51,7 @@ class Backend:
         "since",
         "suspect_until",
         "takes_requests",
+        "tls",
         "told_drained",
         "weight",
     )
@@ -67,6 +68,7 @@ class Backend:
         self.authority = (f"[{picture.host}]" if ":" in picture.host else picture.host).encode() + b":%d" % picture.port
         if picture.host.startswith("unix:"):
             self.authority = b"localhost"
+        self.tls = picture.tls
         self.row = picture.row
         self.base = table.backend_base(proxy, picture.row)
         self._cells = table.cells

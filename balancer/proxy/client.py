@@ -10,7 +10,6 @@ from typing import Final
 import trio
 
 from balancer.errors import Fault, Moment, Reason, Side
-from balancer.http1.chunked import ChunkedReader
 from balancer.http1.framing import CHUNKED
 from balancer.http1.headers import downstream_fields
 from balancer.http1.heads import RequestHead, parse_request
@@ -23,6 +22,7 @@ from balancer.proxy.compose import compose_request, own_answer, own_request_id, 
 from balancer.proxy.exchange import NO_POOL_ROW, Exchange
 from balancer.proxy.hops import COUNTED, forwards_left
 from balancer.proxy.pool import Pool
+from balancer.proxy.redirect import https_location
 from balancer.proxy.service import Service
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upload import Upload, take_body
@@ -46,6 +46,8 @@ class Client:
         "_service",
         "address",
         "exchange",
+        "hsts",
+        "identity",
         "is_trusted",
         "listener",
         "proto",
@@ -63,6 +65,8 @@ class Client:
         self.address = address
         self.is_trusted = is_trusted
         self.proto = b"http"
+        self.identity = b""  # the lines that tell a backend of its certificate
+        self.hsts = 0  # seconds of Strict-Transport-Security
         self._buffer = b""  # read, but not used yet
         self._served = 0
         self._lingers = False  # the client may still be sending when our last word is said
@@ -99,6 +103,16 @@ class Client:
                 head = await self._read_head()
             if head is not None:
                 await self._refuse(Exchange(head, self.started), None, fault)
+                await linger(self.wire)
+        except Fault:
+            pass
+
+    async def refuse_handshake(self, fault: Fault) -> None:
+        """Tell who does not speak TLS, in plain; let others read what TLS has told them."""
+        try:
+            if fault.reason is Reason.PLAIN_HTTP:
+                await self._refuse_unread(fault)
+            if fault.reason in (Reason.PLAIN_HTTP, Reason.TLS_FAILED):
                 await linger(self.wire)
         except Fault:
             pass
@@ -155,7 +169,9 @@ class Client:
             if x.received == length or (reader is not None and reader.done):
                 return await self._exchange(x)
             async with trio.open_nursery() as nursery:
-                self._expect_upload(x, nursery, reader)
+                picture = self._service.view.picture
+                upload = Upload(self.wire, nursery, self._service.pipes, picture.body_timeout)
+                upload.expect(x, reader, picture.max_body_size)
                 goes_on = await self._exchange(x)
                 nursery.cancel_scope.cancel()
             return goes_on
@@ -171,16 +187,6 @@ class Client:
             if x.retry_after:
                 raise Fault(Side.CLIENT, Reason.TOO_MANY_REQUESTS)
 
-    def _expect_upload(self, x: Exchange, nursery: trio.Nursery, reader: ChunkedReader | None) -> None:
-        view = self._service.view
-        upload = Upload(self.wire, nursery, self._service.pipes, view.picture.body_timeout)
-        if reader is None:
-            upload.expect_length(x.head.length - x.received)
-        else:
-            limit = view.picture.max_body_size
-            upload.expect_chunks(reader, limit - x.received if limit else -1)
-        x.upload = upload
-
     async def _exchange(self, x: Exchange) -> bool:
         """Have it forwarded and answer it; whether the connection goes on."""
         service = self._service
@@ -189,7 +195,9 @@ class Client:
         try:
             if service.view.limits:
                 self._check_rate(x)
-            if x.head.method in COUNTED and forwards_left(x.head) == 0:
+            if service.view.redirects and (port := service.view.redirects.get(self.listener)):
+                x.location = https_location(x.head, port)
+            if x.location or (x.head.method in COUNTED and forwards_left(x.head) == 0):
                 return await self._refuse(x, None, None)
             pool, x.target = service.view.route(self.listener, x.head.host, x.target)
             x.pool = pool
@@ -198,7 +206,7 @@ class Client:
                 raise Fault(Side.BALANCER, Reason.QUARANTINED)
             if pool.wishes is not None:
                 x.wish = pool.wishes.of(x.head, self.address)
-            compose_request(x, service, self.address, self.proto, self.is_trusted, pool.picture.pass_host)
+            compose_request(x, service, self, pool.picture.pass_host)
             response, upstream = await service.forwarder.forward(x, pool, wire, self._send_interim)
         except Fault as fault:
             return await self._refuse(x, pool, fault)
@@ -256,7 +264,7 @@ class Client:
         is_chunked = length < 0 and head.minor == 1
         if length < 0 and not is_chunked:
             goes_on = False  # HTTP/1.0 knows the end of such a body only by the end of the connection
-        start = response_start(x, response, self._service)
+        start = response_start(x, response, self._service, self.hsts)
         if is_chunked:
             start += b"Transfer-Encoding: chunked\r\n"
         if not goes_on:
@@ -295,20 +303,15 @@ class Client:
     async def _tunnel(self, x: Exchange, response: ResponseHead, upstream: Upstream) -> None:
         start = response_start(x, response, self._service)
         await self.wire.send(start + b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % response.upgrade)
-        tunnel = Tunnel(self.wire, upstream)
         first, self._buffer = self._buffer, b""
-        try:
-            await tunnel.run(first)
-        finally:
-            x.sent = tunnel.to_client
-            x.received = tunnel.to_backend
+        await Tunnel(x, self.wire, upstream).run(first)
 
     async def _refuse(self, x: Exchange, pool: Pool | None, fault: Fault | None) -> bool:
         """Answer a request ourselves (`compose.own_answer`), if the client is still there; whether the connection goes on."""
         service = self._service
         x.fault = fault
         has_claim = x.status != 0  # the answer of a backend that turned out to be broken; its owner counts it
-        x.status = 200 if fault is None else status_of(fault)
+        x.status = status_of(fault) if fault is not None else 308 if x.location else 200
         head = x.head
         goes_on = False
         if not has_claim:
@@ -320,7 +323,7 @@ class Client:
             has_body_to_come = head.length != 0 and not (x.upload is None and x.body)
             goes_on = head.keep_alive and not has_body_to_come and not service.view.stopping
             goes_on = goes_on and (fault is None or not closes(fault))
-            message = own_answer(x, service, pool, fault, not goes_on)
+            message = own_answer(x, service, pool, fault, not goes_on, self.hsts)
             try:
                 await self.wire.send(message)
             except Fault:

@@ -5,6 +5,7 @@ Most of a head is passed on as the block of bytes that it is (`http1/headers`); 
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from balancer.errors import Fault
 from balancer.http1.framing import CHUNKED
@@ -17,16 +18,20 @@ from balancer.proxy.hops import COUNTED, check_loop, counted_down, last_answer
 from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 
+if TYPE_CHECKING:
+    from balancer.proxy.client import Client
 
-def compose_request(
-    x: Exchange, service: Service, address: str, proto: bytes, is_trusted: bool, pass_host: bool
-) -> None:
+
+_STRICT: Final = b"Strict-Transport-Security: max-age=%d\r\n"
+
+
+def compose_request(x: Exchange, service: Service, client: "Client", pass_host: bool) -> None:
     """Work out `x.request_id` and `x.upstream_head`: the whole head, or without Host where that depends on the backend.
 
-    address: the client's; proto: b"http" or b"https"; is_trusted: the client is a proxy whose word on others is taken.
     Raises Fault (508) when the request goes round in a loop.
     """
     head = x.head
+    address, proto, is_trusted = client.address, client.proto, client.is_trusted
     name, lower = id_names(service.view.picture.request_id_header)
     fields = upstream_fields(head, is_trusted, pass_host, lower)
     hops = check_loop(head) if head.special else 0
@@ -40,6 +45,8 @@ def compose_request(
     if not x.request_id:
         x.request_id = service.next_request_id()
         block = b"%s%s: %s\r\n" % (block, name, x.request_id)
+    if client.identity:
+        block += client.identity
     if head.length == CHUNKED:
         block += b"Transfer-Encoding: chunked\r\n"
     if head.upgrade:
@@ -47,8 +54,11 @@ def compose_request(
     x.upstream_head = b"%s %s HTTP/1.1\r\n%s%s\r\n" % (head.method, x.target, fields, block)
 
 
-def response_start(x: Exchange, response: ResponseHead, service: Service) -> bytes:
-    """Status line and fields, without what says how connection and body go on, and without the empty line."""
+def response_start(x: Exchange, response: ResponseHead, service: Service, hsts: int = 0) -> bytes:
+    """Status line and fields, without what says how connection and body go on, and without the empty line.
+
+    hsts: seconds of Strict-Transport-Security, which the backend's own word goes before; 0: none.
+    """
     picture = service.view.picture
     fields = downstream_fields(response, _server_value(picture.server_header))
     name, lower = id_names(picture.request_id_header)
@@ -58,22 +68,33 @@ def response_start(x: Exchange, response: ResponseHead, service: Service) -> byt
         fields = _line_finder(lower).sub(b"", fields)
     if b"\ndate:" not in lowered:
         fields += b"Date: %s\r\n" % service.date()  # RFC 9110 6.6.1: who passes it on without one must add it
+    if hsts and b"\nstrict-transport-security:" not in lowered:
+        fields += _STRICT % hsts
     sticky = x.pool.wishes.sticky if x.pool is not None and x.pool.wishes is not None else None
     if sticky is not None and x.backend is not None and x.backend.name != x.wish.slot:
         fields += sticky.line(x.backend.name)
     return b"HTTP/1.1 %d %s\r\n%s%s: %s\r\n" % (response.status, response.reason, fields, name, x.request_id)
 
 
-def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | None, close: bool) -> bytes:
-    """What we say ourselves: to a fault, or (None) as the last recipient, because the request may go no further."""
+def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | None, close: bool, hsts: int) -> bytes:
+    """What we say ourselves: to a fault, or (None) because the request may go no further or has to go to https.
+
+    hsts: as for `response_start`.
+    """
     name = id_names(service.view.picture.request_id_header)[0]
     head = x.head
     if fault is None:
-        fields, body = last_answer(head)
+        if x.location:
+            status, body = b"308 Permanent Redirect", b""
+            fields = b"Location: %s\r\nContent-Length: 0\r\n" % x.location
+        else:
+            status, (fields, body) = b"200 OK", last_answer(head)
+        if hsts:
+            fields += _STRICT % hsts
         tail = b"Connection: close\r\n" if close else b"" if head.minor else b"Connection: keep-alive\r\n"
-        lines = (fields, service.date(), name, x.request_id, tail, body)
-        return b"HTTP/1.1 200 OK\r\n%sDate: %s\r\n%s: %s\r\n%s\r\n%s" % lines
-    return reply(
+        lines = (status, fields, service.date(), name, x.request_id, tail, body)
+        return b"HTTP/1.1 %s\r\n%sDate: %s\r\n%s: %s\r\n%s\r\n%s" % lines
+    message = reply(
         fault,
         minor=head.minor,
         accept_json=prefers_json(head.fields),
@@ -84,6 +105,7 @@ def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | 
         head_only=head.method == b"HEAD",
         date=service.date(),
     )
+    return message.replace(b"\r\n", b"\r\n" + _STRICT % hsts, 1) if hsts else message
 
 
 def own_request_id(head: RequestHead, service: Service, is_trusted: bool) -> bytes:

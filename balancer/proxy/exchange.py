@@ -37,6 +37,7 @@ class Exchange:
         "body",
         "fault",
         "head",
+        "location",
         "pool",
         "received",
         "request_id",
@@ -64,6 +65,7 @@ class Exchange:
         self.pool: Pool | None = None
         self.wish = NOTHING
         self.request_id = b""
+        self.location = b""  # where to, if it is told to go elsewhere
         self.upstream_head = b""
         self.backend: Backend | None = None
         self.sent_at = 0.0  # the attempt in progress

@@ -18,12 +18,22 @@ import trio
 
 from balancer.errors import Fault, Reason, Side
 from balancer.net.proxy_protocol import receive_header
+from balancer.net.tls import TlsWire
 from balancer.net.wire import Wire
 from balancer.proxy.client import Client
 from balancer.proxy.exchange import NO_POOL_ROW
 from balancer.proxy.limits import Limits, is_within, networks
 from balancer.proxy.service import Service
-from balancer.telemetry.table import CONNECTIONS, CONNECTIONS_TOTAL, ERRORS, PROXY_CONNECTIONS, REASON_OFFSET
+from balancer.telemetry.table import (
+    CONNECTIONS,
+    CONNECTIONS_TOTAL,
+    ERRORS,
+    HANDSHAKES_FAILED,
+    HANDSHAKES_FULL,
+    HANDSHAKES_RESUMED,
+    PROXY_CONNECTIONS,
+    REASON_OFFSET,
+)
 
 _RESERVED: Final = 128  # descriptors for all but connections: listeners, kept pipes, logs, libraries
 _BURST: Final = 64  # connections accepted before other tasks get a turn
@@ -91,7 +101,8 @@ class Listener:
         service = self._service
         try:
             connection.setblocking(False)
-            wire = Wire(service.poller, connection, Side.CLIENT, Reason.CLIENT_GONE)
+            kind = TlsWire if service.view.listeners[self._name].tls else Wire
+            wire = kind(service.poller, connection, Side.CLIENT, Reason.CLIENT_GONE)
         except OSError:
             connection.close()
             raise
@@ -110,11 +121,11 @@ class Listener:
         try:
             if not service.view.listeners[self._name].proxy_protocol or await self._is_announced(client):
                 limits = service.view.limits.get(self._name)
-                if limits is None:
-                    await client.run()
-                else:
+                if limits is not None:
                     limits.enter(client.address)
                     await self._serve_within(limits, client)
+                elif client.wire.is_plain or await self._is_secured(client):
+                    await client.run()
         finally:
             client.wire.close()
             if limits is not None:
@@ -144,14 +155,46 @@ class Listener:
             client.proto = b"https"
         return True
 
+    async def _is_secured(self, client: Client) -> bool:
+        """The TLS handshake; whether it came about. A request in plain HTTP is told."""
+        service, view = self._service, self._service.view
+        client.waits_since = monotonic()
+        picture = view.listeners[self._name]
+        outcome = HANDSHAKES_FAILED
+        try:
+            identity = await service.security.secure(client.wire, picture, client.waits_since)
+            if identity is None:
+                outcome = -1  # somebody has only looked whether the door is there
+                return False
+            client.identity = identity
+            outcome = HANDSHAKES_RESUMED if client.wire.is_resumed else HANDSHAKES_FULL
+            client.proto = b"https"
+            client.hsts = picture.hsts
+            return True
+        except Fault as fault:
+            if view.picture.log_level == "debug":
+                said = {"listener": self._name, "client": client.address, "error": fault.detail}
+                service.log("debug", "no TLS handshake", **said)
+            await client.refuse_handshake(fault)
+        finally:
+            client.waits_since = 0.0
+            if outcome >= 0:
+                service.cells[self._base + outcome] += 1
+        return False
+
     async def _serve_within(self, limits: Limits, client: Client) -> None:
-        if limits.is_denied(client.address):
+        is_denied = limits.is_denied(client.address)
+        excess = limits.excess(client.address)
+        if excess > 1 and not is_denied:
+            return  # beyond twice the limit it is a flood, and an answer would cost a place for a second
+        if not client.wire.is_plain and not await self._is_secured(client):
+            return
+        if is_denied:
             await client.turn_away(Fault(Side.CLIENT, Reason.DENIED))
-        elif not (excess := limits.excess(client.address)):
-            await client.run()
-        elif excess <= 1:
+        elif excess:
             await client.turn_away(Fault(Side.CLIENT, Reason.TOO_MANY_CONNECTIONS))
-        # Beyond twice the limit it is a flood, and an answer would cost a place for a second.
+        else:
+            await client.run()
 
     def _is_trusted(self, ip: str) -> bool:
         trusted = self._service.view.listeners[self._name].trusted_proxies

@@ -13,6 +13,7 @@ import trio
 from balancer.net.poller import Poller
 from balancer.net.splice import Pipes
 from balancer.proxy.forward import Forwarder
+from balancer.proxy.security import Security
 from balancer.proxy.view import View
 from balancer.telemetry.access_log import AccessLog
 from balancer.telemetry.table import FAULTS
@@ -28,7 +29,8 @@ class Service:
         self.view = view
         self.poller = poller
         self.pipes = Pipes()
-        self.forwarder = Forwarder(view, poller)
+        self.security = Security()
+        self.forwarder = Forwarder(view, poller, self.security)
         self.cells = view.table.cells
         self.access: AccessLog | None = None
         self.clients: set[Client] = set()

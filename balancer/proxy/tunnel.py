@@ -7,6 +7,7 @@ import trio
 
 from balancer.errors import Fault, Reason
 from balancer.net.wire import Wire
+from balancer.proxy.exchange import Exchange
 from balancer.proxy.upstream import Upstream
 
 PIECE: Final = 64 * 1024
@@ -19,9 +20,9 @@ LAST_WORDS: Final = 30.0  # the same once one direction has ended: the other may
 class Tunnel:
     """Two directions; either may end before the other (half-close), and both end when one breaks."""
 
-    def __init__(self, client: Wire, upstream: Upstream) -> None:
-        self.to_client = 0
-        self.to_backend = 0
+    def __init__(self, x: Exchange, client: Wire, upstream: Upstream) -> None:
+        """x: where the bytes are counted."""
+        self._x = x
         self._patience = IDLE_TIMEOUT
         self._client = client
         self._upstream = upstream
@@ -45,9 +46,9 @@ class Tunnel:
         while True:
             if data:
                 if is_upstream:
-                    self.to_backend += len(data)
+                    self._x.received += len(data)
                 else:
-                    self.to_client += len(data)
+                    self._x.sent += len(data)
                 await target.send(data)
                 # Either direction shows life for both: a client that only listens is not idle.
                 target.read_deadline = monotonic() + self._patience

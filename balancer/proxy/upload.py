@@ -38,14 +38,14 @@ class Upload:
         self._limit = -1
         self._reader: ChunkedReader | None = None
 
-    def expect_length(self, left: int) -> None:
-        """`left` bytes are still to come."""
-        self._left = left
-
-    def expect_chunks(self, reader: ChunkedReader, limit: int) -> None:
-        """The rest of a chunked body that `reader` has begun to read: at most `limit` bytes of payload (-1: any)."""
-        self._reader = reader
-        self._limit = limit
+    def expect(self, x: Exchange, reader: ChunkedReader | None, limit: int) -> None:
+        """What is missing of the body of `x`, at most `limit` bytes in all (0: any); reader: has begun with a chunked one."""
+        if reader is None:
+            self._left = x.head.length - x.received
+        else:
+            self._reader = reader
+            self._limit = limit - x.received if limit else -1
+        x.upload = self
 
     def start(self, upstream: Upstream) -> None:
         """Pump it into this connection from now on."""

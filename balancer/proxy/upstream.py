@@ -8,8 +8,10 @@ from typing import Final
 
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.net.poller import Poller
+from balancer.net.tls import TlsWire
 from balancer.net.wire import Wire
 from balancer.proxy.backend import Backend
+from balancer.proxy.security import Security
 
 _REFUSED: Final = frozenset((errno.ECONNREFUSED, errno.ENOENT))
 
@@ -98,11 +100,12 @@ def take_idle(backend: Backend, must_be_safe: bool = False) -> Upstream | None:
     return upstream
 
 
-async def connect(backend: Backend, poller: Poller, timeout: float, client: Wire) -> Upstream:
+async def connect(backend: Backend, poller: Poller, timeout: float, client: Wire, security: Security) -> Upstream:
     """A new connection. Raises Fault (backend, before send) when it is refused, fails or takes more than `timeout` seconds.
 
     A client that leaves meanwhile ends the attempt (Fault of the client); the caller clears `client.watcher` after a fault.
     """
+    started = monotonic()
     try:
         sock = socket.socket(backend.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
@@ -113,7 +116,7 @@ async def connect(backend: Backend, poller: Poller, timeout: float, client: Wire
         code = sock.connect_ex(backend.address)
         if code not in (0, errno.EINPROGRESS):
             raise _connect_fault(code)
-        wire = Wire(poller, sock, Side.BACKEND, Reason.RESET)
+        wire = (TlsWire if backend.tls else Wire)(poller, sock, Side.BACKEND, Reason.RESET)
     except BaseException:
         sock.close()
         raise
@@ -137,9 +140,22 @@ async def connect(backend: Backend, poller: Poller, timeout: float, client: Wire
         # Nobody listens there, and the kernel gave this end the very port it was calling (simultaneous open).
         wire.close()
         raise _connect_fault(errno.ECONNREFUSED)
+    if backend.tls:
+        await _secure(wire, backend.tls, started + timeout, client, security)
     wire.late_write = Reason.RESPONSE_TIMEOUT
     wire.write_deadline = inf
     return Upstream(wire, backend)
+
+
+async def _secure(wire: Wire, tls: str, deadline: float, client: Wire, security: Security) -> None:
+    wire.late = wire.late_write = Reason.CONNECT_TIMEOUT
+    wire.read_deadline = deadline
+    client.watcher = wire
+    try:
+        await security.secure_backend(wire, tls)
+    except BaseException:
+        wire.close()
+        raise
 
 
 def _connect_fault(code: int) -> Fault:

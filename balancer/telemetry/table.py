@@ -100,7 +100,10 @@ POOL_WIDTH: Final = QUEUE_LENGTH + 1
 # A listener row:
 CONNECTIONS: Final = 0  # a gauge
 CONNECTIONS_TOTAL: Final = 1
-LISTENER_WIDTH: Final = 2
+HANDSHAKES_FULL: Final = 2  # of TLS, complete
+HANDSHAKES_RESUMED: Final = 3
+HANDSHAKES_FAILED: Final = 4
+LISTENER_WIDTH: Final = 5
 
 # A proxy row:
 TICK: Final = 0  # CLOCK_MONOTONIC nanoseconds of the last sweep: shows that the loop turns

@@ -13,6 +13,7 @@ from balancer.net.wire import Wire
 from balancer.proxy.backend import Backend
 from balancer.proxy.pool import Pool
 from balancer.proxy.queue import Grants
+from balancer.proxy.security import Security
 from balancer.proxy.upstream import Upstream, connect, take_idle
 from balancer.telemetry.table import Table
 from tests.proxy.harness import POOL, backend
@@ -35,7 +36,7 @@ class Scene:
 
     async def connect(self) -> None:
         """Connect to the backend."""
-        self.upstream = await connect(self.backend, self.poller, 1, self.client)
+        self.upstream = await connect(self.backend, self.poller, 1, self.client, Security())
 
     def accept(self) -> socket.socket:
         """The backend's end of the connection."""
