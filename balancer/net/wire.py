@@ -42,7 +42,6 @@ class Wire:
     """
 
     is_plain: ClassVar[bool] = True  # what goes through the socket is what the caller says: it may be spliced
-    is_resumed = False  # of TLS, see `net/tls`
     __slots__ = (
         "_fault",
         "_poller",
@@ -94,6 +93,11 @@ class Wire:
         self.watcher: Interruptible | None = None  # whose waits end when *our* peer leaves
         self.on_readable: Callable[[Wire], None] | None = None  # while nobody waits: an idle upstream connection
         poller.add(self)
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it goes on with a TLS session of before."""
+        return False
 
     def on_events(self, events: int) -> None:
         """Called by the poller with what epoll reported."""
