@@ -15,11 +15,15 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`path` is "" for host and port; for a Unix socket host is "" and port 0. An IPv6 host stands without its brackets."""
+    """`path` is "" for host and port; for a Unix socket host is "" and port 0. An IPv6 host stands without its brackets.
+
+    is_service: the host is a name whose SRV records say host and port; port is 0 then.
+    """
 
     host: str
     port: int
     path: str = ""
+    is_service: bool = False
 
     @property
     def is_unix(self) -> bool:
@@ -29,6 +33,11 @@ class Address:
     def is_ip(self) -> bool:
         """Whether the host is an address and not a name."""
         return is_ip(self.host)
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it has to be looked up."""
+        return not self.is_unix and not self.is_ip
 
     @property
     def is_loopback(self) -> bool:
@@ -45,6 +54,8 @@ class Address:
     def __str__(self) -> str:
         if self.is_unix:
             return f"unix:{self.path}"
+        if self.is_service:
+            return f"srv:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -102,3 +113,13 @@ def parse_address(value: Any) -> Address:
     if not is_ip(host) and not is_host_name(host):
         raise ValueError(f"{shown(value)}: {shown(host)} is neither an IP address nor a host name")
     return Address(host, int(port))
+
+
+def parse_backend_address(value: Any) -> Address:
+    """As `parse_address`, and 'srv:_http._tcp.app.internal': a name whose SRV records are looked up. Raises ValueError."""
+    if isinstance(value, str) and value.startswith("srv:") and not value[4:].isdigit():
+        name = value[4:]
+        if not is_host_name(name) or is_ip(name):
+            raise ValueError(f'{shown(value)} is not a service; expected a name, as in "srv:_http._tcp.app.internal"')
+        return Address(name, 0, is_service=True)
+    return parse_address(value)

@@ -86,6 +86,7 @@ def _all(old: Settings, new: Settings) -> Iterator[tuple[Effect, Change]]:
         if name in old.pool:
             for effect, change in _pool(old.pool[name], pool, ("pool", name)):
                 yield effect, Change(change.key, change.old, change.new, pool=name)
+    yield from _section(old.dns, new.dns, ("dns",), ("dns",))
     yield from _section(old.admin, new.admin, ("admin",), ("admin",))
     yield from _section(old.log, new.log, ("log",), ("log",))
 

@@ -189,7 +189,7 @@ def _group(key: Key, group: Group) -> Iterator[Finding]:
                 yield Finding((*key, name), "has no use beside address: nothing is started for it")
         if group.address.is_unix:
             yield from _unix_path((*key, "address"), group.address.path)
-        elif group.address.port == 0:
+        elif group.address.port == 0 and not group.address.is_service:
             yield Finding((*key, "address"), f"'{group.address}' has no port to connect to")
         elif group.address.is_wildcard:
             yield Finding((*key, "address"), f"'{group.address}' is an address to listen on, not one to connect to")

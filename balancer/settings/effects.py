@@ -61,6 +61,7 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(f"{_POOL}.restart", _LIVE, "max_memory max_requests max_age watch"),
     **_rows(f"{_POOL}.stop", _LIVE, "drain_timeout signal message timeout"),
     **_rows(f"{_POOL}.rollout", _LIVE, "surge observe max_error_rate max_slowdown min_requests on_inconclusive"),
+    **_rows("dns", _LIVE, "servers timeout family"),
     **_rows("admin", _RESTART, "address token_file control_socket"),
     **_rows("log", _LIVE, "level access access_format"),
     **_rows("log", _RESTART, "format"),

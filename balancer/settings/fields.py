@@ -10,7 +10,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from balancer.settings import units, values
-from balancer.settings.address import Address, is_ip, parse_address
+from balancer.settings.address import Address, is_ip, parse_address, parse_backend_address
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ def _parse_host(value: Any) -> str:
     raise ValueError(f'{units.shown(value)} is not an IP address; expected one such as "127.0.0.1" or "::1"')
 
 
+def _parse_group_address(value: Any) -> Address | None:
+    return None if value == "" else parse_backend_address(value)
+
+
 def _parse_admin_address(value: Any) -> Address | None:
     return None if value == "" else parse_address(value)
 
@@ -103,7 +107,8 @@ def _text(**schema: Any) -> dict[str, Any]:
 
 _DURATION = _text(pattern=units.DURATION_PATTERN, minLength=2)
 _POSITIVE = _at_least(units.parse_duration, 1e-6, "more than 0s")
-_ADDRESS = _text(pattern=r"^(unix:.+|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|[^:/\[\]]+:[0-9]{1,5})$")
+_HOST_AND_PORT = r"\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|[^:/\[\]]+:[0-9]{1,5}"
+_ADDRESS = _text(pattern=f"^(unix:.+|{_HOST_AND_PORT})$")
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, {"const": "auto"}]}
 _COMMAND = {
     "anyOf": [_text(), {"type": "array", "items": {"type": "string"}, "minItems": 1}],
@@ -162,7 +167,15 @@ LocalPath = Annotated[str, Written(_parse_text, _show_text, _text(), resolve=_be
 Folder = Annotated[str, Written(_parse_folder, _show_text, _text(), resolve=_beside)]
 """An absolute path."""
 ListenAddress = Annotated[Address, Written(parse_address, _show_text, _ADDRESS, resolve=_beside)]
-GroupAddress = Annotated[Address | None, Written(_parse_admin_address, _show_text, _ADDRESS, resolve=_beside)]
+GroupAddress = Annotated[
+    Address | None,
+    Written(
+        _parse_group_address,
+        lambda v: f'"{v or ""}"',
+        _text(pattern=f"^(srv:.+|unix:.+|{_HOST_AND_PORT})$"),
+        resolve=_beside,
+    ),
+]
 """None when the group is spawned here."""
 AdminAddress = Annotated[
     Address | None,
@@ -208,6 +221,7 @@ Rate = Annotated[
     Written(values.parse_rate, lambda v: f'"{values.format_rate(v)}"', _text(pattern=r"^([0-9]+/(s|m|h))?$")),
 ]
 """Per second; 0 is no limit."""
+DnsServer = Annotated[Address, Written(values.parse_dns_server, _show_text, _text())]
 Network = Annotated[str, Written(values.parse_network, _show_text, _text())]
 Token = Annotated[str, Written(values.parse_token, _show_text, _text(minLength=1))]
 OptionalToken = Annotated[str, Written(values.parse_optional_token, _show_text, _text())]

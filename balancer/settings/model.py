@@ -17,6 +17,7 @@ from balancer.settings.fields import (
     AccessLog,
     AdminAddress,
     Count,
+    DnsServer,
     Duration,
     HeadSize,
     HostPattern,
@@ -140,6 +141,20 @@ class Route(Section):
     strip_prefix: bool = key(False, "true: path is cut off before the request goes on")
 
 
+class Dns(Section):
+    """How names of groups that run elsewhere are looked up; what the hosts file knows is not asked for."""
+
+    servers: Annotated[tuple[DnsServer, ...], Field(strict=False)] = key(
+        (), "IP addresses, with a port where it is not 53; none: those of /etc/resolv.conf"
+    )
+    timeout: PositiveDuration = key("5s", "for one question with all its tries; what was known before is kept then")
+    family: Literal["auto", "ipv4", "ipv6", "all"] = key(
+        "auto",
+        'which addresses of a name are backends; "auto": its IPv4 ones, or the IPv6 ones where it has no other: the two kinds '
+        "are mostly two ways to one machine",
+    )
+
+
 class Admin(Section):
     """Status page, API and metrics, and the socket of the command line."""
 
@@ -170,6 +185,7 @@ class Settings(Section):
     proxy: Proxy = part(Proxy, "the proxy processes")
     route: Annotated[tuple[Route, ...], Field(strict=False)] = key((), "tried in order; the first that matches wins")
     pool: dict[str, Pool] = key({}, "sets of backends; one or more")
+    dns: Dns = part(Dns, "how names of groups that run elsewhere are looked up")
     admin: Admin = part(Admin, "status page, API, metrics, control socket")
     log: Log = part(Log, "what is written where")
 

@@ -53,8 +53,8 @@ class Group(Section):
     user: str = key("", "run as this user (needs root); default: the pool's")
     address: GroupAddress = key(
         "",
-        "running elsewhere: not started, only probed; a name with several addresses is several backends, "
-        "looked up again as its DNS records expire",
+        'running elsewhere: not started, only probed; host:port, unix:/path, or "srv:_http._tcp.app.internal" for SRV records; '
+        "a name with several addresses is several backends, looked up again as its DNS records expire",
     )
     name: OptionalToken = key("", "how status and metrics call it; left out: its number, from 0")
     share: Share = key("0%", "above 0: exactly this part of the pool's requests, however many backends it has")
@@ -70,8 +70,13 @@ class Group(Section):
         return self.address is None
 
     @property
+    def is_named(self) -> bool:
+        """Whether its backends are the addresses of a name, however many those are."""
+        return self.address is not None and self.address.is_name
+
+    @property
     def backend_count(self) -> int:
-        """How many backends: "auto" resolved for this machine, now; 1 for an address."""
+        """How many backends: "auto" resolved for this machine, now; 1 for an address, of a name too."""
         if not self.is_spawned:
             return 1
         return usable_cpus() if self.backends == "auto" else self.backends

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from balancer.settings.address import is_host_name, is_ip
+from balancer.settings.address import Address, is_host_name, is_ip, parse_address
 from balancer.settings.units import format_percentage, parse_percentage, shown
 
 # RFC 9110 section 5.6.2.
@@ -160,6 +160,20 @@ def parse_network(value: Any) -> str:
     except ValueError:
         raise ValueError(f'{shown(value)} is not a network; expected one such as "10.0.0.0/8" or "fd00::/8"') from None
     raise ValueError(f'{shown(value)} has bits set beyond its prefix; did you mean "{wide}"?')
+
+
+def parse_dns_server(value: Any) -> Address:
+    """'10.0.0.2', '10.0.0.2:5353', 'fd00::2' or '[fd00::2]:5353'. Raises ValueError."""
+    if isinstance(value, str):
+        if is_ip(value):
+            return Address(value, 53)
+        try:
+            address = parse_address(value)
+        except ValueError:
+            address = Address("", 0)
+        if address.is_ip and address.port:
+            return address
+    raise ValueError(f'{shown(value)} is not a DNS server; expected an IP address, as in "10.0.0.2" or "10.0.0.2:5353"')
 
 
 def parse_token(value: Any) -> str:

@@ -12,6 +12,7 @@ def mergeable(old: Settings, new: Settings) -> Settings:
             "proxy": new.proxy.model_copy(update={"processes": old.proxy.processes, "user": old.proxy.user}),
             "route": new.route,
             "pool": {name: _pool(old.pool.get(name), pool) for name, pool in new.pool.items()},
+            "dns": new.dns,
             "log": new.log.model_copy(update={"format": old.log.format}),
         }
     )

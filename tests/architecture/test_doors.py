@@ -15,6 +15,7 @@ DOORS = {
     "pydantic": ("balancer.settings",),
     "click": ("balancer.cli",),
     "rich": ("balancer.cli",),
+    "dns": ("balancer.net.resolve",),
     "subprocess": ("balancer.supervisor",),
     "signal": ("balancer.supervisor",),
     "asyncio": (),

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.settings.address import Address, parse_address
+from balancer.settings.address import Address, parse_address, parse_backend_address
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,18 @@ def test_who_can_reach_it() -> None:
     assert not any(parse_address(a).is_loopback for a in ("0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.com:1"))
     assert parse_address("[::]:1").is_wildcard
     assert not parse_address("127.0.0.1:1").is_wildcard
+
+
+def test_a_service_is_looked_up_and_has_no_port() -> None:
+    address = parse_backend_address("srv:_http._tcp.app.internal")
+    assert address == Address("_http._tcp.app.internal", 0, is_service=True)
+    assert address.is_name
+    assert str(address) == "srv:_http._tcp.app.internal"
+    assert not parse_backend_address("10.0.0.1:80").is_name
+    assert not parse_backend_address("unix:/run/a.sock").is_name
+    assert parse_backend_address("srv:8080") == Address("srv", 8080)
+    for wrong in ("srv:", "srv:10.0.0.1", "srv:app:80", "srv:a b"):
+        with pytest.raises(ValueError, match="is not a service"):
+            parse_backend_address(wrong)
+    with pytest.raises(ValueError, match="is not a port"):
+        parse_address("srv:app")  # to listen on
