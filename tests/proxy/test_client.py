@@ -412,6 +412,33 @@ async def test_a_backend_that_answers_before_the_body_is_through() -> None:
         await client.send(bytes(1000000))
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 3000000\r\n", b"Transfer-Encoding: chunked\r\n"])
+async def test_a_backend_that_answers_and_closes_on_an_upload(framing: bytes) -> None:
+    async def curt(origin: Origin, end: End) -> None:
+        await end.head()
+        await end.send(b"HTTP/1.1 403 No\r\nContent-Length: 4\r\n\r\nnope")
+
+    piece = b"%x\r\n%s\r\n" % (100_000, bytes(100_000)) if b"chunked" in framing else bytes(100_000)
+    async with front(Origin(curt)) as proxy:
+        for _ in range(20):
+            async with proxy.client() as client, trio.open_nursery() as nursery:
+
+                async def upload(client: End = client) -> None:
+                    try:
+                        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n")
+                        for _ in range(30):
+                            await client.send(piece)
+                    except trio.BrokenResourceError:
+                        pass
+
+                nursery.start_soon(upload)
+                # Closing with bytes unread is a reset; what the backend has said before counts.
+                answer = await client.response()
+                assert (answer.status, answer.body, answer.one("connection")) == (403, b"nope", "close")
+        await proxy.idle()
+        assert proxy.codes() == {"403": 20}
+
+
 async def test_a_body_that_ends_early_or_does_not_come() -> None:
     origin = Origin()
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"
