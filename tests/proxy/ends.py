@@ -3,6 +3,7 @@
 They share no code with the balancer: what they make of the bytes is a second opinion.
 """
 
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -277,3 +278,24 @@ def raw(*pieces: bytes, close: bool = False) -> Script:
                 return
 
     return script
+
+
+class Full:
+    """A listening socket whose queue is full: connections to it neither succeed nor fail."""
+
+    def __init__(self) -> None:
+        self._sock = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.port: int = self._sock.getsockname()[1]
+        self._fillers = []
+        for _ in range(3):
+            filler = socket.socket()
+            filler.setblocking(False)
+            assert filler.connect_ex(("127.0.0.1", self.port)) in (0, errno.EINPROGRESS)
+            self._fillers.append(filler)
+
+    def __enter__(self) -> "Full":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (self._sock, *self._fillers):
+            sock.close()

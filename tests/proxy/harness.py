@@ -231,6 +231,10 @@ class Front:
         """A cell of a backend's row."""
         return self.table.backend_sums(row)[column]
 
+    def waiting(self) -> int:
+        """Requests in the pool's line, as the table says."""
+        return self.table.pool_sums(1)[cells.QUEUE_LENGTH]
+
     def gauges(self) -> dict[str, int]:
         """Every gauge that is not 0."""
         named = {"connections": self.table.listener_sums(0)[cells.CONNECTIONS]}
