@@ -60,9 +60,9 @@ class Client:
         with self._answer("POST", path, {}, body) as answer:
             return _parse(answer.read())
 
-    def stream(self, method: str, path: str, **query: Any) -> Iterator[Any]:
+    def stream(self, method: str, path: str, body: Any = None, **query: Any) -> Iterator[Any]:
         """Each JSON line of an answer (or each `data:` of server-sent events) as it comes. Raises as `get`, also half-way."""
-        with self._answer(method, path, query) as answer:
+        with self._answer(method, path, query, body) as answer:
             while line := answer.readline(LINE):
                 text = line.strip().removeprefix(b"data:").strip()
                 if text and text[:1] in b'{["':  # other lines: signs of life, and the fields `id:` and `event:`

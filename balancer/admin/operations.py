@@ -45,6 +45,33 @@ class Operations(Protocol):
         """
         ...
 
+    def restart(self, pool: str, backend: str) -> AsyncIterator[dict[str, Any]]:
+        """Replace the processes of a pool, or of one backend ("" for either: all, or whichever has it), without a lost request.
+
+        This and what follows raise NotFound and BadArguments at once; what they yield is as of `reload`, and goes on like it.
+        """
+        ...
+
+    def scale(self, pool: str, count: int) -> AsyncIterator[dict[str, Any]]:
+        """Give the pool so many backends until the next reload."""
+        ...
+
+    def drain(self, backend: str) -> AsyncIterator[dict[str, Any]]:
+        """Take it out of rotation and wait until nothing is on it; its process keeps running."""
+        ...
+
+    def undrain(self, backend: str) -> AsyncIterator[dict[str, Any]]:
+        """Put it back into rotation and wait until it takes requests."""
+        ...
+
+    def weigh(self, backend: str, weight: int) -> AsyncIterator[dict[str, Any]]:
+        """Give it another weight until the next reload."""
+        ...
+
+    def send(self, pool: str, backend: str, value: Any) -> int:
+        """Send a JSON value to one backend, or with "" to all of the pool; how many took it. Raises OperationFailed: none."""
+        ...
+
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """The last lines of backends' output ("" selects all), then new ones as they come when `follow`.
 

@@ -104,7 +104,33 @@ def _logs(operations: Operations, asked: Asked) -> Stream:
 
 
 def _reload(operations: Operations, asked: Asked) -> Stream:
-    return Stream(JSON_LINES, _json_lines(operations.reload()), b"\n")
+    return _progress(operations.reload())
+
+
+def _restart(operations: Operations, asked: Asked, pool: str = "", name: str = "") -> Stream:
+    backend = name or str(_argument(asked, "backend", str, default=""))
+    return _progress(operations.restart(pool, backend))
+
+
+def _scale(operations: Operations, asked: Asked, pool: str) -> Stream:
+    return _progress(operations.scale(pool, _argument(asked, "backends", int)))
+
+
+def _drain(operations: Operations, asked: Asked, name: str) -> Stream:
+    return _progress(operations.drain(name))
+
+
+def _undrain(operations: Operations, asked: Asked, name: str) -> Stream:
+    return _progress(operations.undrain(name))
+
+
+def _weight(operations: Operations, asked: Asked, name: str) -> Stream:
+    return _progress(operations.weigh(name, _argument(asked, "weight", int)))
+
+
+def _send(operations: Operations, asked: Asked, pool: str = "", name: str = "") -> Answer:
+    taken = operations.send(pool, name, _argument(asked, "message", object))
+    return Answer(200, JSON, _line({"ok": True, "sent": taken}))
 
 
 def _stop(operations: Operations, asked: Asked) -> Answer:
@@ -125,9 +151,40 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], Handler], ...] = tuple(
         ("GET", "/api/v1/events", _events),
         ("GET", "/api/v1/logs", _logs),
         ("POST", "/api/v1/reload", _reload),
+        ("POST", "/api/v1/pools/(?P<pool>[^/]+)/restart", _restart),
+        ("POST", "/api/v1/pools/(?P<pool>[^/]+)/scale", _scale),
+        ("POST", "/api/v1/pools/(?P<pool>[^/]+)/send", _send),
+        ("POST", "/api/v1/backends/(?P<name>[^/]+)/restart", _restart),
+        ("POST", "/api/v1/backends/(?P<name>[^/]+)/drain", _drain),
+        ("POST", "/api/v1/backends/(?P<name>[^/]+)/undrain", _undrain),
+        ("POST", "/api/v1/backends/(?P<name>[^/]+)/weight", _weight),
+        ("POST", "/api/v1/backends/(?P<name>[^/]+)/send", _send),
         ("POST", "/api/v1/stop", _stop),
     )
 )
+
+
+def _progress(steps: AsyncIterator[dict[str, Any]]) -> Stream:
+    return Stream(JSON_LINES, _json_lines(steps), b"\n")
+
+
+_MISSING: Any = object()
+
+
+def _argument(asked: Asked, name: str, kind: type, default: Any = _MISSING) -> Any:
+    """A member of the JSON body. Raises BadArguments."""
+    try:
+        body = json.loads(asked.body or b"{}")
+    except (ValueError, RecursionError):
+        raise BadArguments("the body is not JSON") from None
+    if not isinstance(body, dict):
+        raise BadArguments("the body is not a JSON object")
+    value = body.get(name, default)
+    if value is _MISSING:
+        raise BadArguments(f"the body needs {name!r}")
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        raise BadArguments(f"{name}: expected {'a number' if kind is int else 'a string'}")
+    return value
 
 
 async def _json_lines(values: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

@@ -1,6 +1,7 @@
 """`balancer check`: is the file good? And what may stand in one?"""
 
 from pathlib import Path
+from time import time
 
 import click
 
@@ -17,6 +18,8 @@ def verb(config: Path, explain: bool) -> None:
         click.echo(reference(), nl=False)
         return
     from balancer.settings.load import load
+    from balancer.settings.tls import warnings
 
-    load(config)
+    for line in warnings(load(config), time()):
+        click.echo(f"warning: {line}", err=True)
     click.echo("ok")

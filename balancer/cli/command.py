@@ -20,6 +20,12 @@ VERBS = {
     "schema": "Print the JSON Schema of the file, for editors.",
     "status": "Show pools and backends.",
     "reload": "Read the file again and replace every backend; wait until done.",
+    "restart": "Replace the processes of a pool or a backend without a lost request; wait until done.",
+    "scale": "Change the number of backends until the next reload; wait until done.",
+    "drain": "Take a backend out of rotation and wait until it is idle; its process keeps running.",
+    "undrain": "Put a backend back into rotation.",
+    "weight": "Change the weight of a backend until the next reload.",
+    "send": "Send a message to one backend or to all of a pool.",
     "logs": "Show what backends wrote to stdout and stderr.",
     "events": "Show what happened to processes and traffic.",
     "stop": "Stop the balancer; wait until it has stopped.",
@@ -117,4 +123,7 @@ def _meant(given: str, known: Any) -> str:
 def _is_wrong_file(failed: BalancerError) -> bool:
     """Exit code 2 is for the command line and the file; without importing the settings when they were not in use."""
     loaded = sys.modules.get("balancer.settings.problems")
-    return loaded is not None and isinstance(failed, getattr(loaded, "SettingsError", ()))
+    if loaded is not None and isinstance(failed, getattr(loaded, "SettingsError", ())):
+        return True
+    # The balancer's own word that what was asked for makes no sense.
+    return getattr(failed, "status", 0) == 400

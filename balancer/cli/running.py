@@ -2,8 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
 
 from balancer.admin.client import Client
+from balancer.errors import BalancerError
 from balancer.settings.control import control_socket
 
 
@@ -18,3 +23,24 @@ def selection(target: str | None) -> dict[str, str]:
     if backend.isdigit():
         backend = f"{pool}-{backend}"
     return {name: value for name, value in (("pool", pool), ("backend", backend)) if value}
+
+
+def path_of(target: str) -> str:
+    """POOL/BACKEND, or the backend's own name, as the API's path. Raises UsageError for anything else."""
+    backend = selection(target).get("backend", "" if "/" in target else target)
+    if not backend:
+        raise click.UsageError(f"{target!r} names no backend; expected POOL/BACKEND, such as web/3")
+    return f"/api/v1/backends/{quote(backend, safe='')}"
+
+
+def see_through(config: Path, path: str, body: Any = None) -> None:
+    """Have something done and show its progress until the last word. Raises BalancerError when it did not come about."""
+    for step in balancer_of(config).stream("POST", path, body):
+        if step.get("event") == "done":
+            if not step.get("ok"):
+                raise BalancerError(step.get("text") or "it did not come about")
+            click.echo(step.get("text") or "done")
+            return
+        if step.get("text"):
+            click.echo(step["text"])
+    raise BalancerError(f"the balancer ended before the {path.rpartition('/')[2]} was complete")

@@ -160,6 +160,7 @@ class Fleet:
                     self.around.events.record("start failed", slot.pool, slot.name, reason=str(error))
                     slot.failed_starts += 1
                     slot.resume_at = now() + slot.care.restart.max_delay
+                    self.around.truth.touch()
 
     def _account(self, slot: Slot, life: Life) -> None:
         """What the end of `life` means for when the next one starts."""

@@ -37,10 +37,33 @@ class SupervisorOperations:
         supervisor = self._supervisor
         return render(supervisor.truth.ledger, take_reading(supervisor, self._usage), openmetrics)
 
-    async def reload(self) -> AsyncIterator[dict[str, Any]]:
+    def reload(self) -> AsyncIterator[dict[str, Any]]:
         """Read the file again and replace every backend; yields progress."""
-        async for progress in self._supervisor.reloads.begin().follow():
-            yield progress
+        return self._supervisor.reloads.begin().follow()
+
+    def restart(self, pool: str, backend: str) -> AsyncIterator[dict[str, Any]]:
+        """Rolling restart of a pool, or of one of its backends."""
+        return self._supervisor.verbs.restart(pool or self._supervisor.verbs.pool_of(backend), backend).follow()
+
+    def scale(self, pool: str, count: int) -> AsyncIterator[dict[str, Any]]:
+        """Another number of backends until the next reload."""
+        return self._supervisor.verbs.scale(pool, count).follow()
+
+    def drain(self, backend: str) -> AsyncIterator[dict[str, Any]]:
+        """Out of rotation."""
+        return self._supervisor.verbs.drain(backend).follow()
+
+    def undrain(self, backend: str) -> AsyncIterator[dict[str, Any]]:
+        """Back into rotation."""
+        return self._supervisor.verbs.undrain(backend).follow()
+
+    def weigh(self, backend: str, weight: int) -> AsyncIterator[dict[str, Any]]:
+        """Another weight until the next reload."""
+        return self._supervisor.verbs.weigh(backend, weight).follow()
+
+    def send(self, pool: str, backend: str, value: Any) -> int:
+        """A message to one backend or all of a pool."""
+        return self._supervisor.verbs.send(pool or self._supervisor.verbs.pool_of(backend), backend, value)
 
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """Lines of backends' output; of one that is gone, too, while some are kept. Raises NotFound at once."""

@@ -32,6 +32,7 @@ from balancer.supervisor.spawn import raise_descriptor_limit
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.truth import Truth
 from balancer.supervisor.turns import Turns
+from balancer.supervisor.verbs import Verbs
 from balancer.supervisor.wanted import wanted_slots
 from balancer.telemetry.console import Console, takes_colour
 from balancer.telemetry.events import Event, Events
@@ -126,6 +127,7 @@ class Supervisor:
             bug=self._bug,
         )
         self.fleet: Fleet
+        self.verbs: Verbs
         self.ejector = Ejector(self.truth, self.events)
         self.turns = Turns(self.events, self._give_way, self._bug)
         self.reloads = Reloads(self)
@@ -136,6 +138,7 @@ class Supervisor:
     async def run(self, on_started: Greeting | None) -> None:
         """Start everything, wait until told to stop, stop everything."""
         async with trio.open_nursery() as everything:
+            self.verbs = Verbs(self, everything)
             await everything.start(handle_signals, self._operations(), self._unavailable)
             self.fleet = Fleet(self._surroundings(), everything)
             await everything.start(self.proxies.run, name="proxies")
@@ -267,6 +270,8 @@ class Supervisor:
             signal.SIGQUIT: self.stop_now,
             signal.SIGHUP: self._reload,
             signal.SIGUSR1: self._reopen,
+            signal.SIGTTIN: lambda: self.verbs.scale_all(1),
+            signal.SIGTTOU: lambda: self.verbs.scale_all(-1),
         }
 
     def _give_way(self) -> None:

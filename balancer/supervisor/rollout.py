@@ -149,11 +149,13 @@ class Rollout:
         added = [self.fleet.add(self.pool, *one) for one in wanted]
         self._added += added
         for slot in added:
-            await self.fleet.around.truth.changes.until(lambda slot=slot: slot.current is not None)  # type: ignore[misc]
+            await self.fleet.around.truth.changes.until(lambda slot=slot: slot.current or slot.failed_starts)  # type: ignore[misc]
         lives = [slot.current for slot in added if slot.current is not None]
         for life in lives:
             await life.settled.wait()
         failed = next((life.failure for life in lives if life.failure), "")
+        if len(lives) < len(added):
+            failed = failed or f"{next(slot.name for slot in added if slot.current is None)} could not be started"
         if failed:
             raise RolloutFailed(failed)
         if self._watch is not None:

@@ -7,7 +7,7 @@ from typing import Final
 import trio
 
 # Handled rather than ignored: an ignored signal would be inherited by every process that we start, a handled one is not.
-NOT_AVAILABLE: Final = (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
+NOT_AVAILABLE: Final = (signal.SIGUSR2,)
 
 
 async def handle_signals(

@@ -51,6 +51,7 @@ class FakeOperations:
         self.ring = Events()
         self.output = Logs()
         self.stopped = trio.Event()
+        self.did: list[tuple[Any, ...]] = []
         self.status_value: Any = STATUS
 
     def status(self) -> dict[str, Any]:
@@ -71,6 +72,31 @@ class FakeOperations:
             if isinstance(step, Exception):
                 raise step
             yield step
+
+    def _did(self, *what: Any) -> AsyncIterator[dict[str, Any]]:
+        if "gone" in what:
+            raise NotFound("there is no 'gone'")
+        self.did.append(what)
+        return self.reload()
+
+    def restart(self, pool: str, backend: str) -> AsyncIterator[dict[str, Any]]:
+        return self._did("restart", pool, backend)
+
+    def scale(self, pool: str, count: int) -> AsyncIterator[dict[str, Any]]:
+        return self._did("scale", pool, count)
+
+    def drain(self, backend: str) -> AsyncIterator[dict[str, Any]]:
+        return self._did("drain", backend)
+
+    def undrain(self, backend: str) -> AsyncIterator[dict[str, Any]]:
+        return self._did("undrain", backend)
+
+    def weigh(self, backend: str, weight: int) -> AsyncIterator[dict[str, Any]]:
+        return self._did("weigh", backend, weight)
+
+    def send(self, pool: str, backend: str, value: Any) -> int:
+        self._did("send", pool, backend, value)
+        return 3
 
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         if pool == "gone":

@@ -85,6 +85,58 @@ async def test_mistakes_are_answered_in_a_sentence(
         assert part in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status", "part"),
+    [
+        ("/api/v1/pools/web/scale", b"", 400, "needs 'backends'"),
+        ("/api/v1/pools/web/scale", b'{"backends": "3"}', 400, "expected a number"),
+        ("/api/v1/pools/web/scale", b'{"backends": true}', 400, "expected a number"),
+        ("/api/v1/pools/web/scale", b"[3]", 400, "not a JSON object"),
+        ("/api/v1/pools/web/scale", b"{3", 400, "not JSON"),
+        ("/api/v1/pools/web/scale", b"[" * 5000, 400, "not JSON"),
+        ("/api/v1/pools/web/restart", b'{"backend": 3}', 400, "expected a string"),
+        ("/api/v1/pools/web/send", b"{}", 400, "needs 'message'"),
+        ("/api/v1/backends/gone/drain", b"", 404, "there is no 'gone'"),
+        ("/api/v1/backends/web-0/", b"", 404, "there is no"),
+    ],
+)
+async def test_bodies_that_make_no_sense(
+    operations: FakeOperations, path: str, body: bytes, status: int, part: str
+) -> None:
+    async with answering(operations, token=SECRET) as port:
+        answer = await ask(port, "POST", path, headers=BEARER, content=body)
+        assert (answer.status_code, operations.did) == (status, [])
+        assert part in answer.json()["error"]
+
+
+async def test_what_can_be_changed(operations: FakeOperations) -> None:
+    async with answering(operations, token=SECRET) as port:
+        for path, body in [
+            ("pools/web/restart", {}),
+            ("pools/web/restart", {"backend": "web-1"}),
+            ("backends/web-1/restart", {}),
+            ("pools/web/scale", {"backends": 4}),
+            ("backends/web-1/drain", {}),
+            ("backends/web-1/undrain", {}),
+            ("backends/web-1/weight", {"weight": 7}),
+        ]:
+            answer = await ask(port, "POST", f"/api/v1/{path}", headers=BEARER, json=body)
+            assert json.loads(answer.text.splitlines()[-1])["ok"] is True
+        answer = await ask(port, "POST", "/api/v1/pools/web/send", headers=BEARER, json={"message": [1]})
+        assert answer.json() == {"ok": True, "sent": 3}
+        assert (await ask(port, "POST", "/api/v1/backends/web-1/drain")).status_code == 401
+        assert operations.did == [
+            ("restart", "web", ""),
+            ("restart", "web", "web-1"),
+            ("restart", "", "web-1"),
+            ("scale", "web", 4),
+            ("drain", "web-1"),
+            ("undrain", "web-1"),
+            ("weigh", "web-1", 7),
+            ("send", "web", "", [1]),
+        ]
+
+
 async def test_nothing_is_changed_without_the_token(operations: FakeOperations) -> None:
     async with answering(operations, token=SECRET) as port:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SECRET}"}):

@@ -46,6 +46,54 @@ async def test_status(cli: Cli, config: Path) -> None:
         assert json.loads((await cli.later("status", "--json", "-c", config)).out) == operations.status_value
 
 
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (("restart", "web"), ("restart", "web", "")),
+        (("restart", "web/3"), ("restart", "web", "web-3")),
+        (("scale", "web", "5"), ("scale", "web", 5)),
+        (("drain", "web/3"), ("drain", "web-3")),
+        (("drain", "web-3"), ("drain", "web-3")),
+        (("undrain", "web/web-3"), ("undrain", "web-3")),
+        (("weight", "web/3", "0"), ("weigh", "web-3", 0)),
+        (("send", "web", '{"a": [1]}'), ("send", "web", "", {"a": [1]})),
+        (("send", "web/3", "null"), ("send", "", "web-3", None)),
+    ],
+)
+async def test_what_verbs_ask_for(
+    cli: Cli, config: Path, arguments: tuple[str, ...], asked: tuple[object, ...]
+) -> None:
+    async with running(config) as operations:
+        result = await cli.later(*arguments, "-c", config)
+        assert operations.did == [asked]
+        assert (result.code, result.err) == (0, "")
+        expected = "sent to 3 backends\n" if arguments[0] == "send" else "web-0 is ready\nreload complete\n"
+        assert result.out == expected
+        if arguments[0] != "send":
+            operations.steps = [{"event": "done", "ok": False, "text": "it has no room"}]
+            result = await cli.later(*arguments, "-c", config)
+            assert (result.code, result.err) == (1, "it has no room\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("drain", "web/"), 2, "names no backend"),
+        (("restart", "gone"), 1, "there is no 'gone'"),
+        (("weight", "web/3", "1001"), 2, "1001"),
+        (("scale", "web", "0"), 2, "0"),
+        (("send", "web", "hello"), 2, "is not JSON"),
+    ],
+)
+async def test_what_verbs_refuse(cli: Cli, config: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
+    async with running(config) as operations:
+        result = await cli.later(*arguments, "-c", config)
+        assert (result.code, result.out) == (code, "")
+        assert says in result.err
+        assert result.err.count("\n") == 1
+        assert operations.did == []
+
+
 async def test_reload_ends_as_the_reload_does(cli: Cli, config: Path) -> None:
     async with running(config) as operations:
         result = await cli.later("reload", "-c", config)

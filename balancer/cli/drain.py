@@ -1,0 +1,15 @@
+"""`balancer drain`: a backend out of rotation, until nothing is on it; the process keeps running."""
+
+from pathlib import Path
+
+import click
+
+from balancer.cli.command import VERBS, config_option
+from balancer.cli.running import path_of, see_through
+
+
+@click.command("drain", help=VERBS["drain"])
+@click.argument("target", metavar="POOL/BACKEND")
+@config_option
+def verb(config: Path, target: str) -> None:
+    see_through(config, f"{path_of(target)}/drain")

@@ -1,0 +1,18 @@
+"""`balancer restart`: new processes for a pool or one backend, without a lost request."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from balancer.cli.command import VERBS, config_option
+from balancer.cli.running import see_through, selection
+
+
+@click.command("restart", help=VERBS["restart"])
+@click.argument("target", metavar="POOL[/BACKEND]")
+@config_option
+def verb(config: Path, target: str) -> None:
+    chosen = selection(target)
+    body = {"backend": chosen["backend"]} if "backend" in chosen else {}
+    see_through(config, f"/api/v1/pools/{quote(chosen.get('pool', ''), safe='')}/restart", body)
