@@ -22,13 +22,26 @@ const server = http.createServer((request, response) => {
 });
 const ready = () => process.send && process.send('ready');
 
+// Not server.close(): connections that were passed do not count for it.
+let connections = 0;
+let leaving = false;
+function leave() {
+  leaving = true;
+  server.closeIdleConnections();
+  if (connections === 0) process.exit(0);
+}
+server.on('connection', socket => {
+  connections += 1;
+  socket.on('close', () => { connections -= 1; if (leaving) leave(); });
+});
+
 process.on('message', (message, socket) => {
   if (socket) {
     server.emit('connection', socket);
   } else if (message === 'shutdown') {
     console.log('shutting down');
-    server.close(() => process.exit(0));
-    server.closeIdleConnections();
+    if (server.listening) server.close();
+    leave();
   } else {
     console.log(`heard ${JSON.stringify(message)}`);
   }
