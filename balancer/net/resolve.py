@@ -10,19 +10,17 @@ from functools import reduce
 from ipaddress import ip_address
 from math import gcd, inf
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import dns.asyncresolver
-import dns.exception
-import dns.nameserver
-import dns.resolver
 import trio
 
 from balancer.errors import BalancerError
 
+if TYPE_CHECKING:
+    import dns.resolver
+
 HOSTS: Final = Path("/etc/hosts")
 HOSTS_FOR: Final = 30.0  # seconds for which an entry of the hosts file is taken to hold: nothing says so there
-DNS_PORT: Final = 53
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 _LARGEST_WEIGHT: Final = 1000
 
@@ -60,11 +58,17 @@ class Asking:
     family: str = "auto"
 
 
+def is_localhost(name: str) -> bool:
+    """Whether it is this machine whatever anybody says (RFC 6761 6.3). Its two addresses are two ways to one server."""
+    return name.rstrip(".").lower().rpartition(".")[2] == "localhost"
+
+
 async def look_up(name: str, port: int, asking: Asking, hosts: Path = HOSTS) -> Answer:
     """The addresses of a name, each with `port`. Raises NotResolved."""
-    known = _in_hosts(name, hosts)
+    known = _LOOPBACK if is_localhost(name) else _in_hosts(name, hosts)
     if known:
-        found, ttl = _of_family(known, asking.family), HOSTS_FOR
+        family = "all" if is_localhost(name) and asking.family == "auto" else asking.family
+        found, ttl = _of_family(known, family), HOSTS_FOR
         if not found:
             raise NotResolved(f"{name} has no address of family {asking.family} in {hosts}")
     else:
@@ -123,7 +127,13 @@ async def _addresses(name: str, asking: Asking) -> tuple[list[str], float]:
     return found, ttl
 
 
-async def _ask(name: str, kind: str, asking: Asking) -> dns.resolver.Answer:
+async def _ask(name: str, kind: str, asking: Asking) -> "dns.resolver.Answer":
+    # Not before a name has to be asked for: the import takes a fifth of a second.
+    import dns.asyncresolver
+    import dns.exception
+    import dns.nameserver
+    import dns.resolver
+
     # Made anew each time: the system's servers may have changed.
     try:
         resolver = dns.asyncresolver.Resolver(configure=not asking.servers)
@@ -144,7 +154,7 @@ async def _ask(name: str, kind: str, asking: Asking) -> dns.resolver.Answer:
         raise NotResolved(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
-def _ttl(answer: dns.resolver.Answer) -> float:
+def _ttl(answer: "dns.resolver.Answer") -> float:
     """Of the whole chain of aliases that led to it."""
     return float(answer.chaining_result.minimum_ttl)
 
@@ -164,10 +174,8 @@ def _of_family(hosts: Sequence[str], family: str) -> list[str]:
 
 
 def _in_hosts(name: str, hosts: Path) -> list[str]:
-    """The addresses that the hosts file has for a name (hosts(5)); localhost has its own whatever stands there (RFC 6761 6.3)."""
+    """The addresses that the hosts file has for a name (hosts(5))."""
     wanted = name.rstrip(".").lower()
-    if wanted == "localhost" or wanted.endswith(".localhost"):
-        return list(_LOOPBACK)
     try:
         lines = hosts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
