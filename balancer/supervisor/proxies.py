@@ -67,6 +67,7 @@ class Proxies:
         self._stopping = trio.Event()
         self._latest: dict[str, Any] = {"number": 0}
         self._latest_ids: frozenset[BackendId] = frozenset()
+        self._serving: frozenset[BackendId] = frozenset()  # of those, what does not drain
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep every slot alive, and every proxy informed, until stopped; started once each slot had its first process."""
@@ -268,9 +269,9 @@ class Proxies:
     def _make_snapshot(self) -> None:
         snapshot = self.truth.snapshot()
         self._latest = snapshot.to_json()
-        self._latest_ids = frozenset(
-            BackendId(backend.name, backend.generation) for pool in snapshot.pools for backend in pool.backends
-        )
+        shown = [backend for pool in snapshot.pools for backend in pool.backends]
+        self._latest_ids = frozenset(BackendId(backend.name, backend.generation) for backend in shown)
+        self._serving = frozenset(BackendId(b.name, b.generation) for b in shown if not b.draining)
 
     def _offer(self, proxy: Proxy) -> None:
         if not self._latest["number"]:
@@ -280,7 +281,8 @@ class Proxies:
             return
         proxy.sent_number = number
         proxy.known = {b for b in proxy.known if b in self.truth.backends or proxy.holds(b)} | self._latest_ids
-        proxy.drained &= proxy.known
+        proxy.serving = self._serving
+        proxy.drained = (proxy.drained & proxy.known) - proxy.serving
         if not proxy.channel.send(self._latest):
             self.log("error", f"proxy {proxy.slot} does not take snapshot {number}", {})
 
@@ -309,7 +311,7 @@ class Proxies:
                 self._offer(proxy)
                 self.changes.fire()
             case "drained":
-                proxy.drained.add(id)
+                proxy.has_drained(id)
                 self.changes.fire()
             case "draining" | "casualties" as kind:
                 self._questions.heard(proxy, id, kind, value)

@@ -33,9 +33,15 @@ class Proxy:
         self.applied_number = 0
         self.known: set[BackendId] = set()  # of any snapshot sent to it
         self.drained: set[BackendId] = set()  # of those, what it has reported
+        self.serving: frozenset[BackendId] = frozenset()  # what the last snapshot sent to it does not show as draining
         self.last_tick = 0
         self.stuck_looks = 0
         self.answers: dict[tuple[str, BackendId], dict[str, Any] | None] = {}  # see `Questions`
+
+    def has_drained(self, id: BackendId) -> None:  # noqa: A002
+        """It has reported so; the report may be older than the snapshot on its way, which puts the backend back into rotation."""
+        if id not in self.serving:
+            self.drained.add(id)
 
     def holds(self, id: BackendId) -> bool:  # noqa: A002
         """Whether it may have a request or a connection on this backend."""
