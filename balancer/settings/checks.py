@@ -73,11 +73,6 @@ def _taken(key: Key, address: Address, listeners: dict[str, Address]) -> Iterato
 
 def _listener(key: Key, listener: Listen) -> Iterator[Finding]:
     yield from _bindable((*key, "address"), listener.address)
-    if listener.tls:
-        if listener.tls.client_auth != "none" and not listener.tls.client_ca:
-            yield Finding((*key, "tls", "client_auth"), f"'{listener.tls.client_auth}' needs client_ca")
-        if not listener.tls.certificates:
-            yield Finding((*key, "tls"), "needs certificates", about=((*key, "tls", "certificates"),))
 
 
 def _bindable(key: Key, address: Address) -> Iterator[Finding]:

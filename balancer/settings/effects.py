@@ -31,8 +31,9 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows("listen.*", _RESTART, "address backlog"),
     **_rows("listen.*", _LIVE, "proxy_protocol trusted_proxies pool redirect"),
     **_rows("listen.*.limit", _LIVE, "connections requests burst allow deny"),
-    **_rows("listen.*.tls", _RESTART, "min_version client_auth client_ca handshake_timeout hsts"),
-    **_rows("listen.*.tls.certificates.*", _RESTART, "cert key"),
+    # For new connections; a session that is resumed counts as one.
+    **_rows("listen.*.tls", _LIVE, "min_version client_auth client_ca client_crl handshake_timeout hsts"),
+    **_rows("listen.*.tls.certificates.*", _LIVE, "cert key"),
     **_rows("proxy", _RESTART, "processes user"),
     **_rows("proxy", _LIVE, "header_timeout idle_timeout body_timeout max_header_size max_headers max_body_size"),
     **_rows("proxy", _LIVE, "max_connections shutdown_timeout server_header request_id_header"),

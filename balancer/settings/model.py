@@ -40,7 +40,7 @@ class Certificate(Section):
     """A certificate chain and its key, both PEM files."""
 
     cert: LocalPath = key("", "PEM file: the certificate, then its intermediates")
-    key: LocalPath = key("", "PEM file: the private key")
+    key: LocalPath = key("", "PEM file: the private key, not encrypted; left out: it is in the file of cert too")
 
 
 class Tls(Section):
@@ -54,6 +54,9 @@ class Tls(Section):
         "none", "whether clients show a certificate; if so, client_ca is needed"
     )
     client_ca: LocalPath = key("", "PEM file: who signs the certificates of clients")
+    client_crl: LocalPath = key(
+        "", "PEM file: revocation lists of client_ca; a client whose certificate is on one is refused"
+    )
     handshake_timeout: PositiveDuration = key("5s", "a whole TLS handshake")
     hsts: MaxAge = key("", 'Strict-Transport-Security with this max-age, e.g. "365d"; "": none')
 

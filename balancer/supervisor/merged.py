@@ -22,7 +22,7 @@ def _listener(name: str, old: Settings, new: Settings) -> Listen:
     """The socket of the old one with the routing of the new one; one that the file no longer has serves on until a restart."""
     kept, wanted = old.listen[name], new.listen.get(name)
     if wanted is not None:
-        fixed = ["address", "backlog", "tls"]
+        fixed = ["address", "backlog"]
         if old.mode(name) != new.mode(name):
             fixed.append("pool")
         kept = wanted.model_copy(update={key: getattr(kept, key) for key in fixed})

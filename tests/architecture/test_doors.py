@@ -13,6 +13,7 @@ DOORS = {
     "tomli": ("balancer.settings",),
     "tomllib": ("balancer.settings",),
     "pydantic": ("balancer.settings",),
+    "cryptography": ("balancer.settings",),
     "click": ("balancer.cli",),
     "rich": ("balancer.cli",),
     "dns": ("balancer.net.resolve",),
@@ -62,6 +63,7 @@ ALLOWED = {
     ("balancer.telemetry.log", "time.time"): "a line has a date",
     ("balancer.telemetry.logs", "time.time"): "a line has a date",
     ("balancer.settings.load", "os.environ"): "a door: $RUNTIME_DIRECTORY, and PATH for the check of commands",
+    ("balancer.cli.check", "time.time"): "a certificate runs out on a date",
     ("balancer.cli", "print"): "it is the command line",
     ("balancer.cli", "os.environ"): "a door: $BALANCER_CONFIG",
 }
