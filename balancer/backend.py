@@ -16,6 +16,7 @@ import json
 import os
 import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ _PATIENCE = 0.1  # seconds that a call may wait for the balancer to read
 _MAX_LINE = 1024 * 1024  # what the balancer takes
 _READ = 64 * 1024
 _MOST_DESCRIPTORS = 16  # with one line
+_INT = struct.Struct("i")
 
 
 def ready() -> bool:
@@ -205,10 +207,7 @@ class _Link:
                 if self.sock is None or self._connections:
                     return False, None
                 try:
-                    data, descriptors, _, _ = socket.recv_fds(
-                        self.sock, _READ, _MOST_DESCRIPTORS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-                    )
-                    self._descriptors.extend(descriptors)
+                    data = self._receive(self.sock)
                 except BlockingIOError:
                     return False, None
                 except OSError:
@@ -217,6 +216,15 @@ class _Link:
                     self.sock = None
                 *lines, self._partial = (self._partial + data).split(b"\n")
                 self._lines.extend(lines)
+
+    def _receive(self, sock: socket.socket) -> bytes:
+        # Not socket.recv_fds: it ignores its flags (Python 3.11).
+        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        data, ancillary, _, _ = sock.recvmsg(_READ, socket.CMSG_SPACE(_MOST_DESCRIPTORS * _INT.size), flags)
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._descriptors.extend(fd for (fd,) in _INT.iter_unpack(value[: len(value) // _INT.size * _INT.size]))
+        return data
 
     def connection(self) -> socket.socket | None:
         """The next that was passed; None when there is none. To be asked after `take` has found no message."""

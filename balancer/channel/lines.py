@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 import trio
 
+from balancer.channel.descriptors import receive, send
 from balancer.errors import ChannelClosed
 
 MAX_LINE: Final = 1024 * 1024
@@ -149,7 +150,7 @@ class Channel:
     def _write(self, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
         try:
             if descriptors:
-                return socket.send_fds(self._sock, [data], descriptors)
+                return send(self._sock, data, descriptors)
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
@@ -199,7 +200,7 @@ class Channel:
     def _read(self) -> bytes:
         if not self._takes_descriptors:
             return self._sock.recv(_READ)
-        data, descriptors, _, _ = socket.recv_fds(self._sock, _READ, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors = receive(self._sock, _READ, _MOST_DESCRIPTORS)
         self.descriptors.extend(descriptors)
         return data
 

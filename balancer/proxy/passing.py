@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+from balancer.channel.descriptors import send
 from balancer.pool.selection import SmoothRoundRobin
 from balancer.proxy.backend import Backend
 from balancer.proxy.service import Service
@@ -35,7 +36,7 @@ class Door:
     def put(self, connection: socket.socket) -> bool:
         """Pass it on; False: no room now. Raises OSError when the backend has closed its channel."""
         try:
-            socket.send_fds(self._sock, [self._line], [connection.fileno()], socket.MSG_DONTWAIT)
+            send(self._sock, self._line, [connection.fileno()], socket.MSG_DONTWAIT)
             return True
         except OSError as error:
             if error.errno in _FULL:
