@@ -216,11 +216,11 @@ class _Reader:
             body += b"".join(reader.feed(self._data))
             if len(body) > limit:
                 raise _Refused(413, f"a body may have {limit} bytes")
+            self._data = reader.rest
             if reader.done:
-                self._data = bytes(reader.rest)
                 return body
-            self._data = b""
-            await self._more()
+            if not self._data:
+                await self._more()
 
     async def _more(self) -> None:
         piece = await self._stream.receive_some(RECEIVE)

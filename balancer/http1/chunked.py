@@ -10,6 +10,7 @@ MAX_SIZE_LINE = 512  # bytes of one chunk-size line
 MAX_EXTENSIONS = (
     16 * 1024
 )  # bytes of all extensions of one body: tiny chunks with large extensions cost more than they carry
+AT_ONCE = 256  # chunks that one `feed` takes apart: tiny ones by the ten thousand would hold up everybody else
 MAX_TRAILERS = 8 * 1024
 MAX_TRAILER_LINES = 32
 
@@ -37,7 +38,8 @@ class ChunkedReader:
     """Takes a chunked body apart, however it is cut.
 
     done: the end was seen; then `trailers` is the block of permitted trailer lines, each with CRLF, and `rest` what
-    followed the body. Holds at most one size line or the trailers; work is linear in the bytes fed.
+    followed the body. Until then `rest` is what the last `feed` has left for the next one (`AT_ONCE`). Holds at most one size
+    line or the trailers; work is linear in the bytes fed.
     """
 
     __slots__ = ("_crlf", "_extensions", "_held", "_in_trailers", "_left", "done", "rest", "trailers")
@@ -53,12 +55,13 @@ class ChunkedReader:
         self._extensions = 0
 
     def feed(self, data: bytes) -> list[memoryview]:
-        """Take the next bytes; the payload in them, in order, as views into `data`. Raises FramingError."""
+        """Take the next bytes, `rest` before any others; the payload in them, in order, as views. Raises FramingError."""
         pieces: list[memoryview] = []
         view = memoryview(data)
         at = 0
         end = len(data)
-        while at < end and not self.done:
+        chunks_left = AT_ONCE
+        while at < end and not self.done and chunks_left:
             if self._left:
                 take = min(self._left, end - at)
                 pieces.append(view[at : at + take])
@@ -66,6 +69,7 @@ class ChunkedReader:
                 at += take
                 if not self._left:
                     self._crlf = 2
+                    chunks_left -= 1
             elif self._crlf:
                 if data[at] != b"\n\r"[self._crlf - 1]:
                     raise FramingError("no CRLF after the data of a chunk")
@@ -75,8 +79,7 @@ class ChunkedReader:
                 at = self._take_trailers(data, at)
             else:
                 at = self._take_size_line(data, at)
-        if self.done:
-            self.rest = bytes(view[at:])
+        self.rest = data[at:]
         return pieces
 
     def _take_size_line(self, data: bytes, at: int) -> int:

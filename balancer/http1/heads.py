@@ -132,7 +132,7 @@ def parse_request(data: bytes, max_size: int, max_fields: int) -> RequestHead | 
     """
     # Most heads end the buffer, and asking that is cheaper than searching for the end.
     if not data.endswith(END) and END not in data:
-        _check_beginning(data, max_size)
+        _check_beginning(data, max_size, max_fields)
         return None
     common = _COMMON(data)
     if common is None:
@@ -150,15 +150,18 @@ def parse_request(data: bytes, max_size: int, max_fields: int) -> RequestHead | 
     return RequestHead(method, target, 1, fields, size, host, special, int(length), close is None)
 
 
-def _check_beginning(data: bytes, max_size: int) -> None:
+def _check_beginning(data: bytes, max_size: int, max_fields: int) -> None:
     if not data:
         return
     if not _BEGINNING(data, 0, _LOOK_AT):
         raise _refusal(data)
-    if b"\n\n" in data or (data.endswith(b"\n") and not data.endswith(b"\r\n")):
-        raise bad_request("a bare LF")
     if len(data) > max_size:
         raise _too_large(data, max_size)
+    # Before anything is searched for: many short lines make searching slow, and they come again with each piece.
+    if data.count(b"\n") > max_fields + 2:  # an empty line and the request line come first
+        raise bad_request(f"more than {max_fields} header fields", Reason.TOO_MANY_HEADERS)
+    if b"\n\n" in data or (data.endswith(b"\n") and not data.endswith(b"\r\n")):
+        raise bad_request("a bare LF")
 
 
 def _too_large(data: bytes, max_size: int) -> Fault:

@@ -20,7 +20,9 @@ from balancer.net.wire import Wire
 from balancer.proxy import relay
 from balancer.proxy.compose import compose_request, own_answer, own_request_id, response_start
 from balancer.proxy.exchange import NO_POOL_ROW, Exchange
+from balancer.proxy.farewell import ending_of
 from balancer.proxy.hops import COUNTED, forwards_left
+from balancer.proxy.pace import PIPELINED
 from balancer.proxy.pool import Pool
 from balancer.proxy.redirect import https_location
 from balancer.proxy.service import Service
@@ -129,7 +131,7 @@ class Client:
         data = self._buffer
         if data:
             # Pipelined requests that are all here already would never let another task run.
-            await trio.lowlevel.checkpoint()
+            await self._service.pace.turn(PIPELINED)
         else:
             now = monotonic()
             self.waits_since = now
@@ -170,7 +172,7 @@ class Client:
                 return await self._exchange(x)
             async with trio.open_nursery() as nursery:
                 picture = self._service.view.picture
-                upload = Upload(self.wire, nursery, self._service.pipes, picture.body_timeout)
+                upload = Upload(self.wire, nursery, self._service.pipes, self._service.pace, picture.body_timeout)
                 upload.expect(x, reader, picture.max_body_size)
                 goes_on = await self._exchange(x)
                 nursery.cancel_scope.cancel()
@@ -258,10 +260,12 @@ class Client:
         wire = self.wire
         head = x.head
         view = self._service.view
-        length = response.length
+        length, timeout = response.length, view.picture.body_timeout
         upload_done = x.upload is None or x.upload.is_done
         goes_on = head.keep_alive and upload_done and not view.stopping
         is_chunked = length < 0 and head.minor == 1
+        if length < 0:
+            x.endless = ending_of(response, upstream)
         if length < 0 and not is_chunked:
             goes_on = False  # HTTP/1.0 knows the end of such a body only by the end of the connection
         start = response_start(x, response, self._service, self.hsts)
@@ -283,14 +287,13 @@ class Client:
                 x.sent = length
                 is_clean = len(body) == length
             else:
-                timeout = view.picture.body_timeout
                 await relay.relay_length(x, start, upstream, wire, length, self._service.pipes, timeout)
                 is_clean = True
         elif length == CHUNKED:
-            await relay.relay_chunks(x, start, upstream, wire, is_chunked, view.picture.body_timeout)
+            await relay.relay_chunks(x, start, upstream, wire, is_chunked, self._service.pace, timeout)
             is_clean = not upstream.buffer
         else:
-            await relay.relay_until_close(x, start, upstream, wire, is_chunked, view.picture.body_timeout)
+            await relay.relay_until_close(x, start, upstream, wire, is_chunked, timeout)
             is_clean = False
         if x.upload is not None and x.upload.is_done and x.upload.rest:
             self._buffer = x.upload.rest
@@ -304,7 +307,7 @@ class Client:
         start = response_start(x, response, self._service)
         await self.wire.send(start + b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % response.upgrade)
         first, self._buffer = self._buffer, b""
-        await Tunnel(x, self.wire, upstream).run(first)
+        await Tunnel(x, self.wire, upstream, response.upgrade).run(first)
 
     async def _refuse(self, x: Exchange, pool: Pool | None, fault: Fault | None) -> bool:
         """Answer a request ourselves (`compose.own_answer`), if the client is still there; whether the connection goes on."""
@@ -343,7 +346,8 @@ class Client:
         """End a response that was begun and cannot be finished, so that nobody takes it for whole."""
         if fault.side is Side.CLIENT:
             x.status = status_of(fault)
-        self.wire.reset_on_close()
+        if fault.reason is not Reason.DRAINING:  # a stream of events has no whole
+            self.wire.reset_on_close()
 
     def _pool_row(self, pool: Pool | None) -> int:
         view = self._service.view

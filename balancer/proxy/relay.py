@@ -13,6 +13,7 @@ from balancer.net.splice import Pipes, Transfer
 from balancer.net.wire import Wire
 from balancer.proxy.backend import LARGE_READ
 from balancer.proxy.exchange import Exchange
+from balancer.proxy.pace import CHUNKS, Pace
 from balancer.proxy.upstream import Upstream
 
 SPLICE_FROM: Final = 128 * 1024
@@ -23,7 +24,7 @@ async def relay_length(
     x: Exchange, head: bytes, upstream: Upstream, client: Wire, length: int, pipes: Pipes, timeout: float
 ) -> None:
     """A body of `length` bytes, at least one of which is not in `upstream.buffer` yet."""
-    wire = upstream.wire
+    wire, moved = upstream.wire, upstream.backend.moved
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
     # The next one is likely to be of this size: one read and one write may do for it.
     upstream.backend.first_read = LARGE_READ
@@ -34,7 +35,7 @@ async def relay_length(
     can_splice = left > SPLICE_FROM and wire.is_plain and client.is_plain
     pipe = pipes.take() if can_splice else None
     if pipe is not None:
-        transfer = Transfer(wire, client, pipes, pipe)
+        transfer = Transfer(wire, client, pipes, pipe, moved)
         try:
             if not await transfer.run(left, timeout):
                 raise _truncated()
@@ -46,16 +47,17 @@ async def relay_length(
         data = await wire.receive(min(left, PIECE))
         if not data:
             raise _truncated()
+        moved()
         left -= len(data)
         await client.send(data)
         x.sent += len(data)
 
 
 async def relay_chunks(
-    x: Exchange, head: bytes, upstream: Upstream, client: Wire, is_chunked: bool, timeout: float
+    x: Exchange, head: bytes, upstream: Upstream, client: Wire, is_chunked: bool, pace: Pace, timeout: float
 ) -> None:
     """A chunked body; `is_chunked`: to the client too, else as plain bytes until the connection closes (HTTP/1.0)."""
-    wire = upstream.wire
+    wire, moved = upstream.wire, upstream.backend.moved
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
     reader = ChunkedReader()
     data = upstream.buffer
@@ -80,17 +82,22 @@ async def relay_chunks(
             await client.send(out)
             x.sent += len(payload)
         out = b""
+        data = reader.rest
+        if data:
+            await pace.turn(CHUNKS)
+            continue
         wire.read_deadline = monotonic() + timeout
         data = await wire.receive(PIECE)
         if not data:
             raise _truncated()
+        moved()
 
 
 async def relay_until_close(
     x: Exchange, head: bytes, upstream: Upstream, client: Wire, is_chunked: bool, timeout: float
 ) -> None:
     """A body that ends when the backend closes; `is_chunked`: given an end of its own towards the client."""
-    wire = upstream.wire
+    wire, moved = upstream.wire, upstream.backend.moved
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
     data = upstream.buffer
     upstream.buffer = b""
@@ -102,6 +109,7 @@ async def relay_until_close(
         data = await wire.receive(PIECE)
         if not data:
             break
+        moved()
         out = chunk(data) if is_chunked else data
     if is_chunked:
         await client.send(b"0\r\n\r\n")

@@ -13,6 +13,7 @@ import trio
 from balancer.net.poller import Poller
 from balancer.net.splice import Pipes
 from balancer.proxy.forward import Forwarder
+from balancer.proxy.pace import Pace
 from balancer.proxy.security import Security
 from balancer.proxy.view import View
 from balancer.telemetry.access_log import AccessLog
@@ -29,6 +30,7 @@ class Service:
         self.view = view
         self.poller = poller
         self.pipes = Pipes()
+        self.pace = Pace()
         self.security = Security()
         self.forwarder = Forwarder(view, poller, self.security)
         self.cells = view.table.cells

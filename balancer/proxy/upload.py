@@ -14,18 +14,20 @@ from balancer.http1.framing import CHUNKED
 from balancer.net.splice import Pipes, Transfer
 from balancer.net.wire import Wire
 from balancer.proxy.exchange import Exchange
+from balancer.proxy.pace import CHUNKS, Pace
 from balancer.proxy.upstream import Upstream
 
 SPLICE_FROM: Final = (
     128 * 1024
 )  # bytes still to come; for less, the two extra system calls of a pipe cost more than a copy
 PIECE: Final = 256 * 1024
+CHUNKED_PIECE: Final = 64 * 1024  # what is left for another turn is copied
 
 
 class Upload:
     """The rest of one request body. `is_done`: all of it has come; then `rest` is what followed it on the client's wire."""
 
-    def __init__(self, client: Wire, nursery: trio.Nursery, pipes: Pipes, timeout: float) -> None:
+    def __init__(self, client: Wire, nursery: trio.Nursery, pipes: Pipes, pace: Pace, timeout: float) -> None:
         self.is_done = False
         self.has_begun = False
         self.rest = b""
@@ -33,6 +35,7 @@ class Upload:
         self._client = client
         self._nursery = nursery
         self._pipes = pipes
+        self._pace = pace
         self._timeout = timeout
         self._left = 0
         self._limit = -1
@@ -97,10 +100,14 @@ class Upload:
     async def _pump_chunks(self, wire: Wire, reader: ChunkedReader) -> None:
         client = self._client
         while not reader.done:
-            client.read_deadline = monotonic() + self._timeout
-            data = await client.receive(PIECE)
-            if not data:
-                raise Fault(Side.CLIENT, Reason.CLIENT_GONE, detail="the body ended early")
+            data = reader.rest
+            if data:
+                await self._pace.turn(CHUNKS)
+            else:
+                client.read_deadline = monotonic() + self._timeout
+                data = await client.receive(CHUNKED_PIECE)
+                if not data:
+                    raise Fault(Side.CLIENT, Reason.CLIENT_GONE, detail="the body ended early")
             try:
                 payload = b"".join(reader.feed(data))
             except FramingError as error:
@@ -139,4 +146,4 @@ def take_body(x: Exchange, at_hand: bytes, limit: int) -> tuple[ChunkedReader | 
     x.body = chunk(payload)
     if reader.done:
         x.body += b"0\r\n%s\r\n" % reader.trailers
-    return reader, reader.rest
+    return reader, reader.rest if reader.done else b""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.http1.chunked import LAST_CHUNK, MAX_EXTENSIONS, ChunkedReader, FramingError, chunk
+from balancer.http1.chunked import AT_ONCE, LAST_CHUNK, MAX_EXTENSIONS, ChunkedReader, FramingError, chunk
 
 pieces = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
 cuts = st.lists(st.integers(0, 400), max_size=12)
@@ -23,6 +23,8 @@ def fed(stream: bytes, at: list[int]) -> tuple[ChunkedReader, bytes]:
             after += stream[start:end]
         else:
             payload += b"".join(reader.feed(stream[start:end]))
+            while reader.rest and not reader.done:
+                payload += b"".join(reader.feed(reader.rest))
     reader.rest += after
     return reader, payload
 
@@ -52,6 +54,15 @@ def test_any_cut_refuses_the_same(parts: list[bytes], at: list[int], position: f
         except FramingError:
             outcomes.append(None)
     assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_a_turn_has_an_end() -> None:
+    reader = ChunkedReader()
+    stream = b"1\r\na\r\n" * (AT_ONCE + 1) + LAST_CHUNK + b"next"
+    assert len(reader.feed(stream)) == AT_ONCE
+    assert not reader.done
+    assert len(reader.feed(reader.rest)) == 1
+    assert (reader.done, reader.rest) == (True, b"next")
 
 
 @given(st.binary(max_size=60))
