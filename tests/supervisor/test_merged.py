@@ -22,6 +22,7 @@ command = "app {port}"
 [log]
 format = "json"
 """
+MORE = '[listen.more]\naddress = "127.0.0.1:81"\npool = "web"\n'
 NEW = """
 [listen.web]
 address = "0.0.0.0:80"
@@ -68,3 +69,15 @@ def test_slots_are_numbered_through_the_groups() -> None:
     assert [slot.launch.address for slot in wanted] == [None, None, ("10.0.0.7", 80)]
     assert wanted[0].launch.ports == (9000, 9099)
     assert wanted[2].care.backup
+
+
+def test_who_accepts_on_a_listener_stays_as_it_was_bound() -> None:
+    shared = '[listen.web]\naddress = "127.0.0.1:80"\npool = "web"\n[pool.web]\ncommand = "app"\nmode = "shared"\n'
+    old, proxied = settings(shared), settings(shared.replace('"shared"', '"proxy"'))
+    assert [change.key for change in changes(old, proxied).restart] == ["listen.web.pool", "pool.web.mode"]
+    assert mergeable(old, proxied).mode("web") == "shared"
+    # Nor may a listener go to a pool with another way.
+    two = shared + '[pool.api]\ncommand = "app"\n[[route]]\npath = "/api"\npool = "api"\n'
+    moved = settings(two.replace('pool = "web"', 'pool = "api"', 1) + '[[route]]\npath = "/"\npool = "api"\n' + MORE)
+    assert "listen.web.pool" in [change.key for change in changes(settings(two), moved).restart]
+    assert mergeable(settings(two), moved).listen["web"].pool == "web"
