@@ -65,6 +65,7 @@ class Reason(StrEnum):
     QUEUE_TIMEOUT = "queue_timeout"
     QUARANTINED = "quarantined"
     STOPPING = "stopping"
+    DRAINING = "draining"
     INTERNAL = "internal"
 
 

@@ -55,6 +55,7 @@ _RESCUES = {
     Reason.QUEUE_TIMEOUT: _Rescue(503, "Service Unavailable", "connection_limit_reached", False),
     Reason.QUARANTINED: _Rescue(503, "Service Unavailable", "http_request_denied", False),
     Reason.STOPPING: _Rescue(503, "Service Unavailable", "destination_unavailable", True),
+    Reason.DRAINING: _Rescue(503, "Service Unavailable", "destination_unavailable", True),
     Reason.INTERNAL: _Rescue(500, "Internal Server Error", "proxy_internal_error", True),
 }
 

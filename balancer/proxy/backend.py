@@ -31,11 +31,13 @@ class Backend:
         "backup",
         "base",
         "draining",
+        "drain_until",
         "exit",
         "exited",
         "failures",
         "family",
         "first_read",
+        "farewells",
         "generation",
         "given_weight",
         "group",
@@ -82,6 +84,7 @@ class Backend:
         # what this proxy does with it
         self.idle: list[Upstream] = []
         self.habits = Habits()
+        self.drain_until = picture.drain_until
         self.in_flight = 0
         self.latency = Latency()
         self.failures = 0  # in a row
@@ -94,6 +97,7 @@ class Backend:
 
     @property
     def load(self) -> int:
+        self.farewells = 0.0  # how many streams are due to end, see `farewell`
         """Requests in flight on it, over all proxies."""
         cells = self._cells
         return sum(cells[offset] for offset in self._loads)
@@ -111,4 +115,5 @@ class Backend:
 def _socket_address(host: str, port: int) -> tuple[socket.AddressFamily, "str | tuple[str, int]"]:
     if host.startswith("unix:"):
         return socket.AF_UNIX, host.removeprefix("unix:")
+        self.drain_until = picture.drain_until
     return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, port)

@@ -1,5 +1,6 @@
 """One request on its way: what is known of it, and how it is counted in the end."""
 
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ class Exchange:
     __slots__ = (
         "backend",
         "body",
+        "endless",
         "fault",
         "head",
         "location",
@@ -75,6 +77,7 @@ class Exchange:
         self.received = 0  # body bytes from the client
         self.sent = 0  # body bytes to the client
         self.fault: Fault | None = None
+        self.endless: Callable[[], None] | None = None  # ends what has no end of its own, see `farewell`
 
     @property
     def fingerprint(self) -> bytes:

@@ -12,6 +12,8 @@ import trio
 from balancer.errors import Fault
 from balancer.net.splice import lower_low_water
 from balancer.net.wire import Wire
+from balancer.proxy.backend import Backend
+from balancer.proxy.farewell import say_farewell
 from balancer.proxy.service import Service
 from balancer.telemetry.table import TICK
 
@@ -24,18 +26,25 @@ async def sweep(service: Service) -> None:
     view = service.view
     tick = view.table.proxy_base(view.proxy) + TICK
     wires = service.poller.wires
+    last = monotonic()
     while True:
         await trio.sleep(PERIOD if len(wires) < _MANY else PERIOD * 2)
         now = monotonic()
         service.cells[tick] = int(now * 1e9)
         for wire in list(wires.values()):
             _look_at(wire, now)
+        draining: list[Backend] = []
         for pool in view.pools.values():
             pool.tick(now)
             for backend in pool.backends:
                 oldest = now - backend.habits.kept_for(pool.picture.keep_alive_timeout)
                 while backend.idle and backend.idle[0].idle_since < oldest:
                     backend.idle[0].expire()
+                if backend.draining and backend.drain_until:
+                    draining.append(backend)
+        if draining:
+            say_farewell(service, draining, now, now - last)
+        last = now
         if service.access is not None:
             service.access.flush()
 
