@@ -28,6 +28,7 @@ class Backend:
     backup: bool
     since: float  # CLOCK_MONOTONIC seconds when it started
     is_spawned: bool = True  # false: it runs elsewhere
+    tls: str = ""  # the id of its TLS settings, "" for plain
     phase: Phase = Phase.STOPPED
     health: Health = Health.UNKNOWN
     intent: Intent = Intent.SERVE

@@ -46,16 +46,17 @@ class Security:
                     self._servers[name] = (server, server_context(server))
             except (OSError, ValueError) as error:
                 problems.append(f"listen.{name}.tls: {error}")
-        # What is no longer named may still be asked for by the snapshot that comes next: it goes with the next message.
-        clients = {id: known for id, known in self._clients.items() if id in message["kept"]}  # noqa: A001
+        clients: dict[str, tuple[ClientTls, ssl.SSLContext]] = {}
         for id, value in message["backends"].items():  # noqa: A001
             client = ClientTls(**value)
             known_client = self._clients.get(id)
             try:
-                is_known = known_client is not None and known_client[0] == client
-                clients[id] = known_client if is_known and known_client else (client, client_context(client))
+                if known_client is None or known_client[0] != client:
+                    known_client = (client, client_context(client))
             except (OSError, ValueError) as error:
                 problems.append(f"TLS towards {client.server_name}: {error}")
+            if known_client is not None:
+                clients[id] = known_client
         self._clients = clients
         return problems
 

@@ -220,6 +220,12 @@ class Settings(Section):
             return self.listen[listener].pool
         return next(iter(self.pool)) if len(self.pool) == 1 and not self.route else ""
 
+    @property
+    def https_port(self) -> int:
+        """Of the first listener that speaks TLS; the usual one when there is none: somebody else will speak it then."""
+        ports = (listener.address.port for listener in self.listen.values() if listener.tls and listener.address.port)
+        return next(ports, 443)
+
     def mode(self, listener: str) -> str:
         """How clients of this listener come to their backend: the `mode` of its pool."""
         pool = self.pool.get(self.default_pool(listener))

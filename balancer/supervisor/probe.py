@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from balancer.errors import BalancerError
-from balancer.supervisor.spec import ProbeSpec
+from balancer.supervisor.spec import ProbeSpec, UpstreamTls
 
 MAX_BODY: Final = 64 * 1024  # bytes of the answer in which `health.body` is looked for
 
@@ -26,14 +26,15 @@ async def probe(host: str, port: int, spec: ProbeSpec, listening: socket.socket 
     """
     try:
         with trio.fail_after(spec.timeout):
-            stream = await _connect(host, port)
+            plain = await _connect(host, port)
             try:
+                stream = plain if spec.tls is None else await _secured(plain, spec.tls)
                 if spec.path:
                     await _ask(stream, host, port, spec)
                 elif listening is not None:
                     await _accepted(listening)
             finally:
-                stream.socket.close()
+                plain.socket.close()
     except trio.TooSlowError:
         raise ProbeFailed(f"no answer within {spec.timeout:g} s") from None
     except OSError as error:
@@ -65,6 +66,20 @@ async def _connect(host: str, port: int) -> trio.SocketStream:
         raise
 
 
+async def _secured(plain: trio.SocketStream, tls: UpstreamTls) -> trio.abc.Stream:
+    from balancer.supervisor.material import probe_context, stamp_of
+
+    try:
+        context = probe_context(tls, stamp_of(tls.paths))
+        stream = trio.SSLStream(plain, context, server_hostname=tls.server_name or None, https_compatible=True)
+        await stream.do_handshake()
+    except (BalancerError, trio.BrokenResourceError) as error:
+        cause = error.__cause__ or error
+        why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
+        raise ProbeFailed(f"no TLS: {str(why).lower().replace('_', ' ')}") from None
+    return stream
+
+
 async def _accepted(listening: socket.socket) -> None:
     """Until nothing waits in its queue: a process that accepts has emptied it at some moment."""
     wait = 0.001
@@ -79,7 +94,7 @@ def queue_length(listening: socket.socket) -> int:
     return int.from_bytes(info[24:28], sys.byteorder)
 
 
-async def _ask(stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec) -> None:
+async def _ask(stream: trio.abc.Stream, host: str, port: int, spec: ProbeSpec) -> None:
     from balancer.http1.peer import ClientPeer, PeerError  # not before the first HTTP probe: a start should be quick
 
     peer = ClientPeer()
@@ -90,14 +105,14 @@ async def _ask(stream: trio.SocketStream, host: str, port: int, spec: ProbeSpec)
             data = await stream.receive_some(MAX_BODY)
             if not data:
                 raise ProbeFailed("it closed the connection before a whole HTTP response head")
-            peer.feed(data)
+            peer.feed(bytes(data))
         if not any(first <= head.status <= last for first, last in spec.status):
             raise ProbeFailed(f"status {head.status}")
         if spec.body is None:
             return
         body = peer.pieces()
         while not peer.done and len(body) < MAX_BODY:
-            peer.feed(await stream.receive_some(MAX_BODY))
+            peer.feed(bytes(await stream.receive_some(MAX_BODY)))
             body += peer.pieces()
     except (PeerError, trio.BrokenResourceError) as error:
         why = f" ({error})" if str(error) else ""

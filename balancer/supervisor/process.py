@@ -21,6 +21,7 @@ from balancer.supervisor.eject import Ejector
 from balancer.supervisor.ending import end_quarantines
 from balancer.supervisor.fleet import Fleet
 from balancer.supervisor.listeners import ListenerSockets
+from balancer.supervisor.material import Material
 from balancer.supervisor.messages import Post
 from balancer.supervisor.notify import tell_service_manager
 from balancer.supervisor.ports import Ports
@@ -56,6 +57,7 @@ _WARNINGS = frozenset(
         "not ejected",
         "proxy died",
         "proxy stuck",
+        "certificates rejected",
         "reload failed",
         "rolled back",
         "channel taken",
@@ -125,7 +127,9 @@ class Supervisor:
             observed=self._observed,
             log=self.log.write,
             bug=self._bug,
+            first_word=lambda: self.material.message(),
         )
+        self.material = Material(self.truth, self.events, self.proxies.tell, self.log.write)
         self.fleet: Fleet
         self.verbs: Verbs
         self.ejector = Ejector(self.truth, self.events)
@@ -137,6 +141,7 @@ class Supervisor:
 
     async def run(self, on_started: Greeting | None) -> None:
         """Start everything, wait until told to stop, stop everything."""
+        self.material.load(self.settings)
         async with trio.open_nursery() as everything:
             self.verbs = Verbs(self, everything)
             await everything.start(handle_signals, self._operations(), self._unavailable)
@@ -147,6 +152,7 @@ class Supervisor:
                     self.fleet.add(name, *wanted)
             everything.start_soon(self._serve_admin, name="admin")
             everything.start_soon(self.ejector.run, name="ejector")
+            everything.start_soon(self.material.watch, name="certificates")
             everything.start_soon(end_quarantines, self.truth, self.events, name="quarantines")
             reloading = trio.CancelScope()
             everything.start_soon(self._run_reloads, reloading, name="reloads")

@@ -46,6 +46,7 @@ class Proxies:
         log: Callable[[str, str, Mapping[str, Any]], None],
         bug: Callable[[str, Exception], object],
         module: str = "balancer.proxy",
+        first_word: Callable[[], Any] = lambda: None,
     ) -> None:
         self.truth = truth
         self.table = table
@@ -56,6 +57,7 @@ class Proxies:
         self.log = log  # (level, event, fields)
         self.bug = bug
         self.module = module
+        self.first_word = first_word  # what a proxy is to hear before its first snapshot, if anything
         self.live: dict[int, Proxy] = {}
         self.changes = Changes()
         self._questions = Questions(lambda: self.live.values(), self.changes)
@@ -92,7 +94,7 @@ class Proxies:
         """See `doors`. Proxies that hold a copy close it when they are told, or when a write fails."""
         door = self._doors.pop(id, None)
         if door is not None:
-            self._tell({**door.message(id), "type": "door closed"})
+            self.tell({**door.message(id), "type": "door closed"})
 
     def is_ready(self, slot: int) -> bool:
         """Whether the proxy of this slot accepts connections."""
@@ -141,15 +143,16 @@ class Proxies:
 
     def reopen(self) -> None:
         """Their log files anew."""
-        self._tell({"type": "reopen"})
+        self.tell({"type": "reopen"})
 
     def _end(self, kind: str) -> None:
         self._stopping.set()
         # Ours too, or the kernel would go on queueing connections that nobody accepts.
         self.sockets.close()
-        self._tell({"type": kind})
+        self.tell({"type": kind})
 
-    def _tell(self, value: Any) -> None:
+    def tell(self, value: Any) -> None:
+        """Say this to all of them."""
         for proxy in self.live.values():
             proxy.channel.send(value)
 
@@ -219,6 +222,8 @@ class Proxies:
             theirs.close()
         channel = Channel(ours, max_line=LARGEST_SNAPSHOT, max_queued=2 * LARGEST_SNAPSHOT)
         proxy = self.live[slot] = Proxy(slot, process, channel)
+        if (first := self.first_word()) is not None:
+            channel.send(first)
         self._offer(proxy)
         for id, door in self._doors.items():  # noqa: A001
             channel.send(door.message(id), [door.descriptor])

@@ -25,6 +25,7 @@ def take_reading(supervisor: "Supervisor", usage: Usage) -> Reading:
         last_reload_ok=reloads.last_ok,
         last_reload_time=reloads.last_time,
         config_version=reloads.version,
+        certificates=supervisor.material.certificates,
     )
 
 

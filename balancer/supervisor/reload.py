@@ -86,6 +86,7 @@ class Reloads:
         supervisor, truth, fleet = self._supervisor, self._supervisor.truth, self._supervisor.fleet
         settled = dict(old.pool)  # pool by pool, what is in force whatever happens to the rest
         leaving = {name: old.pool[name] for name in found.pools_removed}
+        before = supervisor.material.load(new)
         truth.extra = {**leaving, **{name: new.pool[name] for name in found.pools_added}}
         complete = False
         try:
@@ -108,6 +109,7 @@ class Reloads:
                 # What a reload that failed, or was taken over from, leaves behind is what ran before, but for the pools that it finished.
                 truth.settings = old.model_copy(update={"pool": settled})
                 truth.extra = {}
+                supervisor.material.restore(before)
                 for name in found.pools_added:
                     # Nobody waits for it: this may be the end of a reload that another one took over from.
                     fleet.begin_removing_pool(name, "rolled back")

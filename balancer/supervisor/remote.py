@@ -36,6 +36,7 @@ class RemoteLife:
             id=BackendId(slot.name, slot.generation),
             pool=slot.pool,
             group=launch.group,
+            tls=care.probe.tls.id if care.probe.tls else "",
             host=launch.address[0],
             port=launch.address[1],
             row=around.truth.ledger.open(slot.pool, slot.name),

@@ -7,8 +7,10 @@ import re
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
+from balancer.settings.model_pool import Group
 from balancer.supervisor.restart import RestartPolicy
 
 
@@ -29,8 +31,38 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """TLS towards the backends of a group; files by their paths, "" for none."""
+
+    server_name: str
+    verify: bool
+    ca: str
+    cert: str
+    key: str
+
+    @property
+    def id(self) -> str:
+        """By which a backend's picture refers to it: another when anything in it is another."""
+        return sha256(repr(self).encode()).hexdigest()[:16]
+
+    @property
+    def paths(self) -> list[str]:
+        """The files."""
+        return [path for path in (self.ca, self.cert, self.key) if path]
+
+
+def upstream_tls(group: Group) -> UpstreamTls | None:
+    """What a group's settings say; the name in the certificate is the address's host unless they say another."""
+    tls, address = group.tls, group.address
+    if tls is None or address is None:
+        return None
+    name = tls.server_name or ("" if address.is_unix else address.host)
+    return UpstreamTls(name, tls.verify, tls.ca, tls.cert, tls.key)
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeSpec:
-    """`[pool.NAME.health]`: seconds, status ranges with both ends in them."""
+    """`[pool.NAME.health]`: seconds, status ranges with both ends in them; tls: how the backend is spoken to at all."""
 
     path: str = ""
     status: tuple[tuple[int, int], ...] = ((200, 399),)
@@ -39,6 +71,7 @@ class ProbeSpec:
     timeout: float = 2.0
     rise: int = 2
     fall: int = 3
+    tls: UpstreamTls | None = None
 
 
 DEFAULT_RESTART: Final = RestartPolicy(0.1, 30.0, 10.0)

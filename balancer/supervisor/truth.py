@@ -88,6 +88,10 @@ class Truth:
                     trusted_proxies=listen.trusted_proxies,
                     proxy_protocol=listen.proxy_protocol,
                     redirect=listen.redirect,
+                    redirect_port=settings.https_port,
+                    tls=listen.tls is not None,
+                    handshake_timeout=listen.tls.handshake_timeout if listen.tls else 0.0,
+                    hsts=int(listen.tls.hsts) if listen.tls else 0,
                     limit=_limit_picture(listen.limit),
                     mode=settings.mode(name),
                 )
@@ -151,6 +155,7 @@ class Truth:
                     draining=b.intent is Intent.DRAIN,
                     since=b.since if b.is_spawned else 0.0,
                     group=b.group,
+                    tls=b.tls,
                     drain_until=b.drain_until if b.intent is Intent.DRAIN else 0.0,
                 )
                 for b in shown

@@ -8,7 +8,7 @@ from balancer.pool.comparison import Margins
 from balancer.settings.model_pool import Group, Pool
 from balancer.supervisor.observe import Guard
 from balancer.supervisor.restart import RestartPolicy
-from balancer.supervisor.spec import Care, Launch, ProbeSpec
+from balancer.supervisor.spec import Care, Launch, ProbeSpec, upstream_tls
 
 
 class WantedSlot(NamedTuple):
@@ -69,6 +69,7 @@ def _care(pool: Pool, group: Group) -> Care:
             timeout=health.timeout,
             rise=health.rise,
             fall=health.fall,
+            tls=upstream_tls(group),
         ),
         restart=RestartPolicy(restart.delay, restart.max_delay, restart.healthy_after, restart.max_crashes),
         drain_timeout=stop.drain_timeout,

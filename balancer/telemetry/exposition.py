@@ -30,6 +30,11 @@ _BOUNDS = [*map(floatToGoString, BUCKETS), "+Inf"]
 _BACKEND = ["pool", "backend"]
 _CLASHING = "balancer_connections"
 _DIRECTIONS = ("received", "sent")
+_HANDSHAKES = {
+    "full": columns.HANDSHAKES_FULL,
+    "resumed": columns.HANDSHAKES_RESUMED,
+    "failed": columns.HANDSHAKES_FAILED,
+}
 
 
 def render(ledger: Ledger, reading: Reading, openmetrics_wanted: bool = False) -> tuple[str, bytes]:
@@ -122,12 +127,22 @@ def _traffic(ledger: Ledger, reading: Reading) -> list[Metric]:
 def _connections(ledger: Ledger, reading: Reading) -> list[Metric]:
     now = _gauge("connections", "Client connections open now.", ["listener"])
     total = _counter("connections", "Client connections accepted.", ["listener"])
+    handshakes = _counter("tls_handshakes", "TLS handshakes with clients, by how they ended.", ["listener", "result"])
+    expiry = _gauge(
+        "certificate_expiry_timestamp_seconds", "When a listener's certificate runs out.", ["listener", "certificate"]
+    )
+    for certificate in reading.certificates:
+        expiry.add_metric([certificate.listener, certificate.path], certificate.not_after)
+    secure = {certificate.listener for certificate in reading.certificates}
     listeners = ledger.listeners()
     for name in reading.listeners:
         row = ledger.table.listener_sums(listeners[name]) if name in listeners else [0] * columns.LISTENER_WIDTH
         now.add_metric([name], max(0, row[columns.CONNECTIONS]))
         total.add_metric([name], row[columns.CONNECTIONS_TOTAL])
-    return [now, total]
+        for result, column in _HANDSHAKES.items():
+            if name in secure or row[column]:
+                handshakes.add_metric([name, result], row[column])
+    return [now, total, handshakes, expiry]
 
 
 def _proxies(ledger: Ledger) -> list[Metric]:

@@ -95,6 +95,16 @@ class ProcessReading:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateReading:
+    """One certificate of a listener; path: its file; times are Unix seconds."""
+
+    listener: str
+    path: str
+    not_before: float
+    not_after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Everything for one scrape."""
 
@@ -105,3 +115,4 @@ class Reading:
     last_reload_ok: bool = True  # the first load of the file counts
     last_reload_time: float = 0.0
     config_version: int = 1  # grows with each applied reload
+    certificates: Sequence[CertificateReading] = ()
