@@ -7,6 +7,7 @@ of for each segment, as long as the sender keeps up; `proxy/sweep` lowers it whe
 import fcntl
 import os
 import socket
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -58,10 +59,18 @@ class Pipes:
 class Transfer:
     """Bytes on their way from one wire to another through a pipe. moved: how many have left, also when it failed."""
 
-    __slots__ = ("_pipe", "_pipes", "_source", "_target", "moved")
+    __slots__ = ("_on_piece", "_pipe", "_pipes", "_source", "_target", "moved")
 
-    def __init__(self, source: Wire, target: Wire, pipes: Pipes, pipe: tuple[int, int]) -> None:
-        """pipe: taken from `pipes`, and given back when it is done."""
+    def __init__(
+        self,
+        source: Wire,
+        target: Wire,
+        pipes: Pipes,
+        pipe: tuple[int, int],
+        on_piece: Callable[[], None] = lambda: None,
+    ) -> None:
+        """pipe: taken from `pipes`, and given back when it is done; on_piece: called with each piece that came."""
+        self._on_piece = on_piece
         self.moved = 0
         self._source = source
         self._target = target
@@ -97,6 +106,7 @@ class Transfer:
                 if not in_pipe:
                     return False
                 left -= in_pipe
+                self._on_piece()
                 while in_pipe:
                     try:
                         sent = os.splice(read_end, target.fd, in_pipe, flags=_FLAGS)

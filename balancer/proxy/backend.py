@@ -1,6 +1,7 @@
 """One backend process, as this proxy knows it."""
 
 import socket
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -9,7 +10,7 @@ from balancer.pool.habits import Habits
 from balancer.pool.latency import Latency
 from balancer.pool.snapshot import BackendPicture
 from balancer.proxy.blame import Exit
-from balancer.telemetry.table import IN_FLIGHT, Table
+from balancer.telemetry.table import IN_FLIGHT, LAST_MOVED, Table
 
 if TYPE_CHECKING:
     from balancer.proxy.pool import Pool
@@ -30,14 +31,14 @@ class Backend:
         "authority",
         "backup",
         "base",
-        "draining",
         "drain_until",
+        "draining",
         "exit",
         "exited",
         "failures",
         "family",
-        "first_read",
         "farewells",
+        "first_read",
         "generation",
         "given_weight",
         "group",
@@ -70,6 +71,8 @@ class Backend:
         self.authority = (f"[{picture.host}]" if ":" in picture.host else picture.host).encode() + b":%d" % picture.port
         if picture.host.startswith("unix:"):
             self.authority = b"localhost"
+        if picture.authority:
+            self.authority = picture.authority.encode()
         self.tls = picture.tls
         self.row = picture.row
         self.base = table.backend_base(proxy, picture.row)
@@ -81,10 +84,10 @@ class Backend:
         self.backup = picture.backup
         self.takes_requests = picture.takes_requests
         self.draining = picture.draining
+        self.drain_until = picture.drain_until
         # what this proxy does with it
         self.idle: list[Upstream] = []
         self.habits = Habits()
-        self.drain_until = picture.drain_until
         self.in_flight = 0
         self.latency = Latency()
         self.failures = 0  # in a row
@@ -94,13 +97,17 @@ class Backend:
         self.refusals = 0  # connections refused in a row
         self.suspect_until = 0.0
         self.told_drained = False
+        self.farewells = 0.0  # how many streams are due to end, see `farewell`
 
     @property
     def load(self) -> int:
-        self.farewells = 0.0  # how many streams are due to end, see `farewell`
         """Requests in flight on it, over all proxies."""
         cells = self._cells
         return sum(cells[offset] for offset in self._loads)
+
+    def moved(self) -> None:
+        """A byte of a response has come from it: it is alive."""
+        self._cells[self.base + LAST_MOVED] = monotonic_ns()
 
     def update(self, picture: BackendPicture) -> None:
         """Take over what may change while it lives."""
@@ -108,6 +115,7 @@ class Backend:
         self.backup = picture.backup
         self.takes_requests = picture.takes_requests
         self.draining = picture.draining
+        self.drain_until = picture.drain_until
         if not picture.draining:
             self.told_drained = False
 
@@ -115,5 +123,4 @@ class Backend:
 def _socket_address(host: str, port: int) -> tuple[socket.AddressFamily, "str | tuple[str, int]"]:
     if host.startswith("unix:"):
         return socket.AF_UNIX, host.removeprefix("unix:")
-        self.drain_until = picture.drain_until
     return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, port)

@@ -27,6 +27,7 @@ from balancer.proxy.view import FAILING, View
 from balancer.telemetry.table import (
     CONNECTIONS_NEW,
     CONNECTIONS_REUSED,
+    LAST_MOVED,
     QUEUE,
     REASON_OFFSET,
     RESPONSE,
@@ -171,6 +172,7 @@ class Forwarder:
         head = await self._final_head(x, upstream, interim)
         now = monotonic()
         observe(self._cells, upstream.backend.base + RESPONSE, now - sent_at)
+        self._cells[upstream.backend.base + LAST_MOVED] = int(now * 1e9)
         if upstream.backend.pool.wants_latency and head.status not in FAILING:
             upstream.backend.latency.observe(now - sent_at, now)
         return head

@@ -240,7 +240,7 @@ def _health(key: Key, pool: Pool) -> Iterator[Finding]:
             (*key, "ready", "warmup"), f'needs mode "proxy": with "{pool.mode}" no backend has an address of its own'
         )
     if not path:
-        for name in ("status", "body"):
+        for name in ("status", "body", "hang_timeout"):
             is_for_warmup = name == "status" and pool.ready.warmup
             if getattr(pool.health, name) != getattr(Health(), name) and not is_for_warmup:
                 yield Finding(

@@ -55,7 +55,7 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(_GROUP, _LIVE, "weight backup address name share match_header match_cookie"),
     **_rows(f"{_GROUP}.tls", _LIVE, "verify ca server_name cert key"),
     **_rows(f"{_POOL}.ready", _LIVE, "when timeout warmup"),
-    **_rows(f"{_POOL}.health", _LIVE, "path status body interval timeout rise fall heartbeat"),
+    **_rows(f"{_POOL}.health", _LIVE, "path status body interval timeout rise fall heartbeat hang_timeout dump_signal"),
     **_rows(f"{_POOL}.eject", _LIVE, "failures time max success_margin panic"),
     **_rows(f"{_POOL}.quarantine", _LIVE, "after time max"),
     **_rows(f"{_POOL}.restart", _LIVE, "delay max_delay healthy_after max_crashes"),
@@ -64,7 +64,7 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(f"{_POOL}.rollout", _LIVE, "surge observe max_error_rate max_slowdown min_requests on_inconclusive"),
     **_rows("dns", _LIVE, "servers timeout family"),
     **_rows("admin", _RESTART, "address token_file control_socket"),
-    **_rows("log", _LIVE, "level access access_format"),
+    **_rows("log", _LIVE, "level access access_format backends backends_format max_size max_files forensics"),
     **_rows("log", _RESTART, "format"),
 }
 

@@ -141,6 +141,15 @@ HeadSize = Annotated[
     ),
 ]
 """Bytes, at least 1024: less than that, and an ordinary browser is refused."""
+FileSize = Annotated[
+    int,
+    Written(
+        _at_least(units.parse_size, 1024, 'at least "1KiB"'),
+        lambda v: f'"{units.format_size(v)}"',
+        _text(pattern=units.SIZE_PATTERN),
+    ),
+]
+"""Bytes, at least 1024: smaller files would be exchanged all the time."""
 SizeLimit = Annotated[
     int,
     Written(
@@ -232,6 +241,8 @@ ServerHeader = Annotated[str, Written(values.parse_server_header, _show_text, _t
 Pattern = Annotated[str, Written(values.parse_pattern, _show_text, _text(format="regex"))]
 HostPattern = Annotated[str, Written(values.parse_host_pattern, _show_text, _text())]
 RoutePath = Annotated[str, Written(values.parse_route_path, _show_text, _text(pattern="^(/.*)?$"))]
+NotesFolder = Annotated[str, Written(_parse_text, _show_text, _text(), resolve=_beside_unless_word)]
+"""An absolute path, '' for the usual place, or 'off'."""
 AccessLog = Annotated[str, Written(_parse_access, _show_text, _text(minLength=1), resolve=_beside_unless_word)]
 """'off', 'stderr' or an absolute path."""
 HeaderRule = Annotated[str, Written(values.parse_header_rule, _show_text, _text())]

@@ -19,12 +19,14 @@ from balancer.settings.fields import (
     Count,
     DnsServer,
     Duration,
+    FileSize,
     HeadSize,
     HostPattern,
     ListenAddress,
     LocalPath,
     MaxAge,
     Network,
+    NotesFolder,
     PositiveDuration,
     Rate,
     RoutePath,
@@ -179,6 +181,19 @@ class Log(Section):
     access_format: Literal["combined", "json"] = key(
         "combined", "combined: as Apache and nginx write it, for the tools that read those"
     )
+    backends: LocalPath = key(
+        "", "a folder: what each backend writes goes to a file of its own there too, such as web-3.log"
+    )
+    backends_format: Literal["text", "json"] = key(
+        "text", "of those files: the lines as they are, or as JSON with their date"
+    )
+    max_size: FileSize = key("10MiB", "of such a file; then it becomes web-3.log.1, that one web-3.log.2 and so on")
+    max_files: int = key(5, "so many are kept of each, the one that is written to included", least=1, most=1000)
+    forensics: NotesFolder = key(
+        "",
+        "a folder for notes about backends that hung or crashed; default: beside the control socket, made when the first "
+        'note comes; "off": no notes',
+    )
 
 
 class Settings(Section):
@@ -208,6 +223,12 @@ class Settings(Section):
     def path(self) -> Path:
         """Absolute path of the file."""
         return self._path
+
+    @property
+    def forensics_folder(self) -> str:
+        """Absolute path of the folder for notes about backends that hung or crashed; "": none are made."""
+        beside = str(Path(self._control_socket).with_suffix(".forensics"))
+        return "" if self.log.forensics == "off" else self.log.forensics or beside
 
     @property
     def control_socket(self) -> str:

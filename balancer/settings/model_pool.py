@@ -76,9 +76,9 @@ class Group(Section):
 
     @property
     def backend_count(self) -> int:
-        """How many backends: "auto" resolved for this machine, now; 1 for an address, of a name too."""
+        """How many backends: "auto" resolved for this machine, now; 1 for an address, 0 for a name, as only looking it up tells."""
         if not self.is_spawned:
-            return 1
+            return 0 if self.is_named else 1
         return usable_cpus() if self.backends == "auto" else self.backends
 
 
@@ -107,7 +107,21 @@ class Health(Section):
     timeout: PositiveDuration = key("2s", "for one probe, from connect to the end")
     rise: int = key(2, "passes in a row until healthy again", least=1, most=100)
     fall: int = key(3, "failures in a row until unhealthy", least=1, most=100)
-    heartbeat: Duration = key("0s", "above 0: a backend that sends no heartbeat for so long is killed and restarted")
+    heartbeat: Duration = key(
+        "0s",
+        "above 0: a backend that for so long sends no heartbeat, moves no byte of a response and passes no probe is killed and "
+        "restarted; it should send one three times as often, and gets no new requests when one is late",
+    )
+    hang_timeout: Duration = key(
+        "0s",
+        "above 0: a backend that for so long neither answers its probe (which needs path) nor moves a byte of a response is killed "
+        "and restarted, heartbeats or not; 0s: that is only said",
+    )
+    dump_signal: Literal["", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGABRT", "SIGTRAP"] = key(
+        "",
+        "sent a second before a hung backend is killed, so that it writes its stack to stderr: SIGUSR1 with Python's "
+        "faulthandler.register, SIGQUIT for Go and Java",
+    )
 
 
 class Eject(Section):

@@ -15,7 +15,6 @@ Pattern = tuple[str, ...]
 
 # Way to the key ("*": any name or number) → the values that are available.
 _AVAILABLE: dict[Pattern, tuple[object, ...]] = {
-    ("pool", "*", "health", "heartbeat"): (0.0,),
     ("pool", "*", "restart", "watch"): ((),),
 }
 

@@ -18,7 +18,9 @@ from balancer.settings.placeholders import fill
 from balancer.supervisor import spawn
 from balancer.supervisor.conversation import Conversation
 from balancer.supervisor.ending import Ending
+from balancer.supervisor.environment import environment
 from balancer.supervisor.handover import Handover, make
+from balancer.supervisor.liveness import Signs, until_hung
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, warm_up, watch_health
 from balancer.supervisor.slot import Slot, drain_end, now
@@ -60,8 +62,10 @@ class LocalLife:
         self.over = trio.Event()
         self.gone = trio.Event()
         self.streak = Streak()
+        self.signs = Signs()
         self.suspected = trio.Event()  # probe now
         self._reason = ""
+        self._hung_for = ""  # why it is to be killed
         self._asked = trio.Event()  # to leave
         self._talk: Conversation | None = None
         self._handover: Handover | None = None
@@ -85,9 +89,19 @@ class LocalLife:
             self.process.kill()
 
     @property
+    def cause(self) -> str:
+        """What its end counts as: one of `telemetry.readings.RESTART_REASONS`."""
+        return "heartbeat" if self.ending.is_hung else "crash"
+
+    @property
     def listening(self) -> socket.socket | None:
         """Its listening socket, where we have it too."""
         return self._handover.listening if self._handover is not None else None
+
+    @property
+    def beat_at(self) -> float:
+        """When its last heartbeat came, CLOCK_MONOTONIC seconds."""
+        return self._talk.beat_at if self._talk is not None else 0.0
 
     def probe_now(self) -> None:
         """Ask at once instead of at the next interval."""
@@ -107,6 +121,8 @@ class LocalLife:
                 await self._live()
         finally:
             self._end()
+        if self.process is not None:
+            await self.ending.write_note()
         # A row may be used again only once no proxy can write to it any more.
         await self.around.drained(backend.id)
         truth.ledger.close(backend.pool, backend.id.name, backend.row)
@@ -144,15 +160,31 @@ class LocalLife:
         async with trio.open_nursery() as nursery:
             if self._handover is not None and self._handover.is_probed:
                 nursery.start_soon(watch_health, self)
-            await first_of(self.process.exited.wait, self._asked.wait, self._talk.said_leaving.wait)
+            await first_of(self.process.exited.wait, self._asked.wait, self._talk.said_leaving.wait, self._hang)
             nursery.cancel_scope.cancel()
         if self.process.exited.is_set():
             return None
+        if self._hung_for and not self._asked.is_set():
+            return self._killing
         if not self._asked.is_set():
             # On its own wish: out of rotation now, and its slot starts another at once.
             self.leaving = self._talk.leaving
             self.retire(self.leaving)
         return self._stopping
+
+    async def _hang(self) -> None:
+        assert self._talk is not None
+        is_probed = self._handover is not None and self._handover.is_probed
+        self._hung_for = await until_hung(self, is_probed, self._talk.hung)
+
+    async def _killing(self) -> "Stage | None":
+        """It shows no sign of life: note what can still be learnt, and kill it."""
+        assert self.process is not None
+        await self.ending.note_hung(self.process, self._hung_for, self.care.liveness.dump_signal)
+        self.ending.killed_for = f"hung: {self._hung_for}"
+        self.process.kill()
+        await self.process.exited.wait()
+        return None
 
     async def _stopping(self) -> "Stage | None":
         assert self.process is not None
@@ -190,19 +222,7 @@ class LocalLife:
             return fill(text, port=port, host=host, name=slot.name, index=slot.index, pool=slot.pool)
 
         self._talk = Conversation(slot, backend.id, self.around, handover.hear, handover.longest_line)
-        env = spawn.inherited()
-        env |= {name: filled(text) for name, text in launch.env.items()}
-        env |= {
-            "PORT": str(port),
-            "HOST": host,
-            "BALANCER_POOL": slot.pool,
-            "BALANCER_BACKEND": slot.name,
-            "BALANCER_INDEX": str(slot.index),
-            "BALANCER_GENERATION": str(backend.id.generation),
-            "NODE_APP_INSTANCE": str(slot.index),
-            **self._talk.environment,
-            **handover.environment,
-        }
+        env = environment(slot, backend, launch, self.care, filled, self._talk.environment, handover.environment)
         self.process = spawn.start(
             [filled(word) for word in launch.command],
             env=env,
@@ -302,7 +322,7 @@ class LocalLife:
         if self.process is not None and self.process.returncode is not None:
             is_crash = not self.failure and (self.ending.is_own_doing or not self._asked.is_set())
             suspects = self.ending.attribute()
-            self._record("crashed" if is_crash else "exited", **self.ending.detail(suspects))
+            self._record("crashed" if is_crash else "exited", **self.ending.detail(suspects, is_crash))
         if not self.ready_at and not self.failure:
             self.failure = f"{self.slot.name} was stopped before it was ready"
         self.slot.cpu.forget(backend.id.generation)

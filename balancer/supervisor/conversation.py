@@ -12,7 +12,7 @@ from balancer.errors import ChannelClosed
 from balancer.pool.backend import BackendId
 from balancer.supervisor import spawn
 from balancer.supervisor.notify import NotifySocket
-from balancer.supervisor.slot import Slot
+from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.surroundings import Surroundings
 
 # The kernel closes the channel of a process that dies a little before it tells of the death.
@@ -37,6 +37,8 @@ class Conversation:
         self.said_ready = trio.Event()
         self.said_leaving = trio.Event()
         self.closed = trio.Event()  # by the process
+        self.hung = trio.Event()  # says the process itself
+        self.beat_at = 0.0  # CLOCK_MONOTONIC seconds of its last heartbeat
         self.leaving = ""  # why it is about to go
         self._internal = internal
         self._slot = slot
@@ -121,7 +123,7 @@ class Conversation:
             case "stopping":
                 self.leave("said that it is stopping")
             case "heartbeat":
-                pass
+                self._beat()
             case "broadcast" if isinstance(value, dict):
                 post.broadcast(self._id, pool, value.get("data"))
             case "send" if isinstance(value, dict):
@@ -134,8 +136,15 @@ class Conversation:
             self.said_ready.set()
         elif (name, value) == ("STOPPING", "1"):
             self.leave("said that it is stopping")
+        elif (name, value) == ("WATCHDOG", "1"):
+            self._beat()
+        elif (name, value) == ("WATCHDOG", "trigger"):
+            self.hung.set()  # sd_notify(3): it knows itself that it is beyond help
         elif name == "STATUS":
             self._slot.says = value[:_LONGEST_STATUS]
+
+    def _beat(self) -> None:
+        self.beat_at = now()
 
     def leave(self, why: str) -> None:
         """It is about to go: drain it, and start another."""

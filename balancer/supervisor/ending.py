@@ -11,13 +11,17 @@ from typing import Any, Final, Protocol
 import trio
 
 from balancer.pool.backend import Backend, BackendId
+from balancer.pool.lifecycle import Health
 from balancer.supervisor import spawn
 from balancer.supervisor.attribution import OutOfMemory, Suspect, is_own_doing
+from balancer.supervisor.forensics import DUMP_TIME, Forensics, is_stopped
 from balancer.supervisor.slot import now
 from balancer.supervisor.truth import Truth
 from balancer.telemetry.events import Events
+from balancer.telemetry.table import QUEUE_LENGTH
 
 CASUALTY_TIME: Final = 0.25  # seconds for the proxies to say what a crash took with it: the slot waits for that
+REPORT_TIME: Final = 0.5  # seconds for them to say what is on it
 _NAMED: Final = 3  # suspects in an event
 
 
@@ -30,6 +34,10 @@ class Around(Protocol):
     def events(self) -> Events: ...
     @property
     def oom(self) -> OutOfMemory: ...
+    @property
+    def forensics(self) -> Forensics: ...
+    @property
+    def holders(self) -> Callable[[BackendId], Awaitable[list[dict[str, Any]]]]: ...
     @property
     def exited(self) -> Callable[[BackendId, float, bool, int], None]: ...
     @property
@@ -51,6 +59,7 @@ class Ending:
         self._around = around
         self._returncode = 0
         self._took_requests = False
+        self._note = ""  # where the note about a crash goes
 
     def seen(self, process: spawn.Process, *, is_wanted: bool, took_requests: bool) -> None:
         """It is gone. is_wanted: it had been asked to leave; took_requests: the proxies have known it."""
@@ -77,6 +86,40 @@ class Ending:
         self.count = sum(int(answer.get("count", 0)) for answer in answers)
         self.requests = [request for answer in answers for request in answer.get("requests", ())]
 
+    async def note_hung(self, process: spawn.Process, why: str, dump_signal: int) -> None:
+        """Before it is killed: what it has in flight, its last words, and what the kernel says about it."""
+        backend, forensics = self._backend, self._around.forensics
+        self.is_hung = True
+        self.is_frozen = is_stopped(process.pid)
+        backend.health = Health.UNHEALTHY
+        self._around.truth.touch()
+        path = forensics.path(backend, "hung")
+        requests: list[dict[str, Any]] = []
+        with trio.move_on_after(REPORT_TIME):
+            requests = await self._around.holders(backend.id)
+        stopped = {"stopped": "by a signal or a debugger"} if self.is_frozen else {}
+        detail = {"reason": why, **stopped, "requests": requests, **({"note": path} if path else {})}
+        self._around.events.record("hung", backend.pool, backend.id.name, backend.id.generation, **detail)
+        if dump_signal and not self.is_frozen:
+            process.signal(dump_signal)
+            with trio.move_on_after(DUMP_TIME):
+                await process.exited.wait()
+        queued = self._queued()
+        await forensics.write(path, backend, {"hung": why, **stopped, "waiting in line": queued}, requests, process.pid)
+
+    async def write_note(self) -> None:
+        """After a crash, when the slot has been freed."""
+        if self._note:
+            facts = {"crashed": self._how(), "killed": self.killed_for, "by its own doing": self.is_own_doing}
+            await self._around.forensics.write(self._note, self._backend, facts, self.requests)
+
+    def _queued(self) -> int:
+        ledger = self._around.truth.ledger
+        return ledger.table.pool_sums(ledger.pool(self._backend.pool))[QUEUE_LENGTH]
+
+    def _how(self) -> str:
+        return spawn.ending(self._returncode) + (" (out of memory)" if self.is_out_of_memory else "")
+
     def attribute(self) -> list[Suspect]:
         """Hold a crash against the requests that were on it; the suspects, the likeliest first."""
         backend, truth = self._backend, self._around.truth
@@ -92,16 +135,19 @@ class Ending:
                 truth.touch()
         return suspects
 
-    def detail(self, suspects: list[Suspect]) -> dict[str, Any]:
+    def detail(self, suspects: list[Suspect], is_crash: bool) -> dict[str, Any]:
         """For the event."""
-        how = spawn.ending(self._returncode) + (" (out of memory)" if self.is_out_of_memory else "")
-        found: dict[str, Any] = {"how": how}
+        found: dict[str, Any] = {"how": self._how()}
         if self.killed_for:
             found["killed"] = self.killed_for
         if self.count:
             found |= {"casualties": self.count, "requests": self.requests}
         if suspects:
             found["suspects"] = [suspect.to_json() for suspect in suspects[:_NAMED]]
+        if is_crash and not self.is_hung and self._took_requests:
+            self._note = self._around.forensics.path(self._backend, "crashed")
+            if self._note:
+                found["note"] = self._note
         return found
 
 

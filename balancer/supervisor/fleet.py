@@ -22,12 +22,15 @@ class Fleet:
         self._lives: set[Life] = set()
         self._past: dict[str, Slot] = {}  # removed, by name
 
-    def add(self, pool: str, index: int, launch: Launch, care: Care) -> Slot:
-        """A new slot; its first process is started."""
+    def add(self, pool: str, index: int, launch: Launch, care: Care, *, is_found: bool = False) -> Slot:
+        """A new slot; its first process is started. One that was found under that number is to look for another (`names`)."""
         slots = self.around.truth.slots.setdefault(pool, [])
+        for other in slots:
+            other.is_displaced |= other.is_found and other.index == index
         # One of this name may still be leaving.
         before = next((slot for slot in slots if slot.index == index), self._past.pop(f"{pool}-{index}", None))
         slot = Slot(pool, index, launch, care, before)
+        slot.is_found = is_found
         slots.append(slot)
         slots.sort(key=lambda slot: slot.index)
         self.around.truth.touch()
@@ -174,7 +177,7 @@ class Fleet:
             events.record("restarting", slot.pool, slot.name, slot.generation, reason=life.leaving)
             return
         slot.failed_starts = 0 if life.ready_at else slot.failed_starts + 1
-        slot.count_restart("crash")
+        slot.count_restart(life.cause)
         delay = slot.history.after_crash(slot.care.restart, instant, ran, random.random())
         if delay is None:
             slot.held = True

@@ -19,8 +19,14 @@ class ProbeFailed(BalancerError):
     """It did not pass; the text says why."""
 
 
-async def probe(host: str, port: int, spec: ProbeSpec, listening: socket.socket | None = None) -> None:
-    """One probe; passes by returning. host: an IP address, a name, or "unix:/path". Raises ProbeFailed.
+class WrongAnswer(ProbeFailed):
+    """It did answer, and so is alive, but not as it should."""
+
+
+async def probe(
+    host: str, port: int, spec: ProbeSpec, listening: socket.socket | None = None, authority: str = ""
+) -> None:
+    """One probe; passes by returning. host: an IP address, or "unix:/path"; authority: for Host, if not those. Raises ProbeFailed.
 
     listening: the socket that is connected to, where it is ours; a TCP connect then says nothing, so the connection must be accepted.
     """
@@ -30,7 +36,7 @@ async def probe(host: str, port: int, spec: ProbeSpec, listening: socket.socket 
             try:
                 stream = plain if spec.tls is None else await _secured(plain, spec.tls)
                 if spec.path:
-                    await _ask(stream, host, port, spec)
+                    await _ask(stream, authority or _authority(host, port), spec)
                 elif listening is not None:
                     await _accepted(listening)
             finally:
@@ -94,12 +100,12 @@ def queue_length(listening: socket.socket) -> int:
     return int.from_bytes(info[24:28], sys.byteorder)
 
 
-async def _ask(stream: trio.abc.Stream, host: str, port: int, spec: ProbeSpec) -> None:
+async def _ask(stream: trio.abc.Stream, authority: str, spec: ProbeSpec) -> None:
     from balancer.http1.peer import ClientPeer, PeerError  # not before the first HTTP probe: a start should be quick
 
     peer = ClientPeer()
     try:
-        fields = [("Host", _authority(host, port)), ("User-Agent", "balancer-probe"), ("Connection", "close")]
+        fields = [("Host", authority), ("User-Agent", "balancer-probe"), ("Connection", "close")]
         await stream.send_all(peer.request("GET", spec.path, fields))
         while (head := peer.response_head()) is None:
             data = await stream.receive_some(MAX_BODY)
@@ -107,7 +113,7 @@ async def _ask(stream: trio.abc.Stream, host: str, port: int, spec: ProbeSpec) -
                 raise ProbeFailed("it closed the connection before a whole HTTP response head")
             peer.feed(bytes(data))
         if not any(first <= head.status <= last for first, last in spec.status):
-            raise ProbeFailed(f"status {head.status}")
+            raise WrongAnswer(f"status {head.status}")
         if spec.body is None:
             return
         body = peer.pieces()
@@ -118,7 +124,7 @@ async def _ask(stream: trio.abc.Stream, host: str, port: int, spec: ProbeSpec) -
         why = f" ({error})" if str(error) else ""
         raise ProbeFailed(f"no whole HTTP response{why}") from None
     if spec.body.search(body[:MAX_BODY]) is None:
-        raise ProbeFailed("the body does not contain what health.body asks for")
+        raise WrongAnswer("the body does not contain what health.body asks for")
 
 
 def _authority(host: str, port: int) -> str:

@@ -9,9 +9,9 @@ import trio
 
 from balancer.pool.backend import Backend
 from balancer.pool.health import Streak
-from balancer.pool.lifecycle import Health
-from balancer.supervisor.probe import ProbeFailed, pause, probe
-from balancer.supervisor.slot import Slot
+from balancer.supervisor.liveness import Signs, apply_verdict
+from balancer.supervisor.probe import ProbeFailed, WrongAnswer, pause, probe
+from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.spec import Care, ProbeSpec
 from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.readings import Durations
@@ -31,6 +31,17 @@ class Probed(Protocol):
     around: Surroundings
     streak: Streak
     suspected: trio.Event
+    signs: Signs
+    ready_at: float
+
+    @property
+    def beat_at(self) -> float:
+        """When its last heartbeat came, CLOCK_MONOTONIC seconds."""
+        ...
+
+    def probe_now(self) -> None:
+        """Ask at once."""
+        ...
 
     @property
     def listening(self) -> socket.socket | None:
@@ -61,7 +72,7 @@ async def _until_passed(life: Starting, spec: ProbeSpec, what: str) -> None:
     wait = FIRST_PAUSE
     while True:
         try:
-            await probe(life.backend.host, life.backend.port, spec, life.listening)
+            await probe(life.backend.host, life.backend.port, spec, life.listening, life.backend.authority)
             life.trouble = ""
             return
         except ProbeFailed as error:
@@ -85,14 +96,14 @@ async def _probe_once(life: Probed) -> None:
     spec, backend = life.care.probe, life.backend
     started = time.perf_counter()
     why = ""
+    is_answered = True
     try:
-        await probe(backend.host, backend.port, spec, life.listening)
+        await probe(backend.host, backend.port, spec, life.listening, backend.authority)
     except ProbeFailed as error:
         why = str(error)
+        is_answered = isinstance(error, WrongAnswer)
+    life.signs.probed(now(), passed=not why, answered=is_answered)
     result = "fail" if why else "pass"
     life.slot.probes.setdefault(result, Durations()).observe(time.perf_counter() - started)
     if life.streak.observe(not why, spec.rise, spec.fall):
-        backend.health = life.streak.verdict
-        life.around.truth.touch()
-        detail = {"reason": why} if backend.health is Health.UNHEALTHY else {}
-        life.around.events.record(backend.health.value, backend.pool, backend.id.name, backend.id.generation, **detail)
+        apply_verdict(life, why)

@@ -20,9 +20,11 @@ from balancer.settings.model import Settings
 from balancer.supervisor.eject import Ejector
 from balancer.supervisor.ending import end_quarantines
 from balancer.supervisor.fleet import Fleet
+from balancer.supervisor.forensics import Forensics
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.material import Material
 from balancer.supervisor.messages import Post
+from balancer.supervisor.names import Names
 from balancer.supervisor.notify import tell_service_manager
 from balancer.supervisor.ports import Ports
 from balancer.supervisor.proxies import Proxies
@@ -55,9 +57,10 @@ _WARNINGS = frozenset(
         "drain timeout",
         "ejected",
         "not ejected",
+        "name not resolved",
+        "certificates rejected",
         "proxy died",
         "proxy stuck",
-        "certificates rejected",
         "reload failed",
         "rolled back",
         "channel taken",
@@ -114,6 +117,7 @@ class Supervisor:
         coloured = takes_colour(sys.stderr)
         self.log = Log(self.console, settings.log.level, settings.log.format, coloured)
         self.logs = Logs(self.console, coloured, settings.log.format)
+        self.forensics = Forensics(settings.forensics_folder, self.logs.last_of)
         self.events = Events(on_record=self._log_event)
         table = _table(settings)
         self.truth = Truth(settings, Ledger(table))
@@ -131,6 +135,7 @@ class Supervisor:
         )
         self.material = Material(self.truth, self.events, self.proxies.tell, self.log.write)
         self.fleet: Fleet
+        self.names: Names
         self.verbs: Verbs
         self.ejector = Ejector(self.truth, self.events)
         self.turns = Turns(self.events, self._give_way, self._bug)
@@ -146,10 +151,12 @@ class Supervisor:
             self.verbs = Verbs(self, everything)
             await everything.start(handle_signals, self._operations(), self._unavailable)
             self.fleet = Fleet(self._surroundings(), everything)
+            self.names = Names(self.fleet)
             await everything.start(self.proxies.run, name="proxies")
             for name, pool in self.settings.pool.items():
                 for wanted in wanted_slots(pool):
                     self.fleet.add(name, *wanted)
+            everything.start_soon(self.names.run, name="names")
             everything.start_soon(self._serve_admin, name="admin")
             everything.start_soon(self.ejector.run, name="ejector")
             everything.start_soon(self.material.watch, name="certificates")
@@ -159,6 +166,7 @@ class Supervisor:
             everything.start_soon(self._announce, on_started, name="announce")
             await self.stop_asked.wait()
             reloading.cancel()
+            self.names.stop()
             tell_service_manager(STOPPING="1")
             self.events.record("stopping")
             await self._stop()
@@ -258,6 +266,7 @@ class Supervisor:
             holders=self.proxies.holders,
             exited=self.proxies.exited,
             casualties=self.proxies.casualties,
+            forensics=self.forensics,
             bug=self._bug,
             debug=self.log.debug,
             shared=lambda pool: [(name, self.sockets.shared(name)) for name in self._listeners_of(pool)],

@@ -37,6 +37,11 @@ class Life(Protocol):
         """Live it, as a task."""
         ...
 
+    @property
+    def cause(self) -> str:
+        """What its end counts as if nobody asked for it: one of `telemetry.readings.RESTART_REASONS`."""
+        ...
+
     def retire(self, reason: str) -> None:
         """Ask it to leave: drain, stop, end. More than once is harmless."""
         ...
@@ -62,6 +67,8 @@ class Slot:
         self.care = care
         # now
         self.wanted = True
+        self.is_found = False  # a name led to it, and not the file: rollouts leave it alone
+        self.is_displaced = False  # another needs its number
         self.current: Life | None = None
         self.held = False
         self.is_drained = False  # an operator wants what is here out of rotation

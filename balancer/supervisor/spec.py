@@ -28,6 +28,7 @@ class Launch:
     handover: str = "port"  # "socket" · "node-cluster"
     mode: str = "proxy"  # "shared" · "pass"
     address: tuple[str, int] | None = None  # runs elsewhere: host and port, or ("unix:/path", 0); nothing is started
+    authority: str = ""  # its own Host, where the address comes from a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,15 @@ class ProbeSpec:
     tls: UpstreamTls | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LivenessSpec:
+    """`[pool.NAME.health]`: seconds, 0 for never; dump_signal: a number, 0 for none."""
+
+    heartbeat: float = 0.0
+    hang_timeout: float = 0.0
+    dump_signal: int = 0
+
+
 DEFAULT_RESTART: Final = RestartPolicy(0.1, 30.0, 10.0)
 
 
@@ -87,6 +97,7 @@ class Care:
     ready_timeout: float = 30.0
     warmup: tuple[str, ...] = ()  # paths
     probe: ProbeSpec = ProbeSpec()
+    liveness: LivenessSpec = LivenessSpec()
     restart: RestartPolicy = DEFAULT_RESTART
     drain_timeout: float = 30.0
     stop_signal: int = signal.SIGTERM

@@ -8,6 +8,7 @@ from typing import Any
 from balancer.pool.backend import BackendId
 from balancer.supervisor.attribution import OutOfMemory
 from balancer.supervisor.doors import Doors, NoDoors
+from balancer.supervisor.forensics import Forensics
 from balancer.supervisor.messages import Post
 from balancer.supervisor.output import LineSink
 from balancer.supervisor.ports import Ports
@@ -33,6 +34,7 @@ class Surroundings:
     # What it took with it, told after `exited`: {"count", "requests": […]} of each proxy.
     casualties: Callable[[BackendId], Awaitable[list[dict[str, Any]]]]
     bug: Callable[[str, Exception], object]  # what nobody expected: (where, what)
+    forensics: Forensics = field(default_factory=lambda: Forensics("", lambda *_: ()))
     oom: OutOfMemory = field(default_factory=OutOfMemory)
     debug: Callable[..., object] = lambda *_, **__: None  # the log at debug level
     # Of a pool with mode "shared": its listeners' names and sockets.

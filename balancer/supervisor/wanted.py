@@ -8,7 +8,7 @@ from balancer.pool.comparison import Margins
 from balancer.settings.model_pool import Group, Pool
 from balancer.supervisor.observe import Guard
 from balancer.supervisor.restart import RestartPolicy
-from balancer.supervisor.spec import Care, Launch, ProbeSpec, upstream_tls
+from balancer.supervisor.spec import Care, Launch, LivenessSpec, ProbeSpec, upstream_tls
 
 
 class WantedSlot(NamedTuple):
@@ -20,10 +20,10 @@ class WantedSlot(NamedTuple):
 
 
 def wanted_slots(pool: Pool) -> list[WantedSlot]:
-    """Every slot of the pool; the numbers run through its groups."""
+    """Every slot that the file itself gives the pool, numbered through its groups; those of names come from `names`."""
     wanted: list[WantedSlot] = []
     for group in pool.groups:
-        launch, care = _launch(pool, group), _care(pool, group)
+        launch, care = _launch(pool, group), care_of(pool, group)
         wanted += [WantedSlot(len(wanted) + i, launch, care) for i in range(group.backend_count)]
     return wanted
 
@@ -53,7 +53,8 @@ def _launch(pool: Pool, group: Group) -> Launch:
     )
 
 
-def _care(pool: Pool, group: Group) -> Care:
+def care_of(pool: Pool, group: Group) -> Care:
+    """How the backends of a group are looked after."""
     health, restart, stop = pool.health, pool.restart, pool.stop
     return Care(
         weight=group.weight,
@@ -70,6 +71,11 @@ def _care(pool: Pool, group: Group) -> Care:
             rise=health.rise,
             fall=health.fall,
             tls=upstream_tls(group),
+        ),
+        liveness=LivenessSpec(
+            heartbeat=health.heartbeat,
+            hang_timeout=health.hang_timeout,
+            dump_signal=signal.Signals[health.dump_signal] if health.dump_signal else 0,
         ),
         restart=RestartPolicy(restart.delay, restart.max_delay, restart.healthy_after, restart.max_crashes),
         drain_timeout=stop.drain_timeout,

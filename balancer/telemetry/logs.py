@@ -90,6 +90,10 @@ class Logs:
         lines.sort(key=lambda line: line.number)
         return lines[-count:]
 
+    def last_of(self, pool: str, backend: str, count: int) -> list[str]:
+        """The text of the newest lines of one backend."""
+        return [line.line for line in self.last(count, pool, backend)]
+
     async def follow(self, last: int = 0, pool: str = "", backend: str = "") -> AsyncIterator[LogLine]:
         """The last so many, then each as it comes, for ever. One of stream "lost" says how many this follower missed."""
         start = self._recent.next

@@ -88,7 +88,8 @@ RESPONSE: Final = _SHARED  # histogram: request sent to response head
 CONNECTIONS_NEW: Final = RESPONSE + _HISTOGRAM
 CONNECTIONS_REUSED: Final = CONNECTIONS_NEW + 1
 SERVER_ERRORS: Final = CONNECTIONS_REUSED + 1  # responses 5xx and broken ones: what a rollout compares
-BACKEND_WIDTH: Final = SERVER_ERRORS + 1
+LAST_MOVED: Final = SERVER_ERRORS + 1  # CLOCK_MONOTONIC nanoseconds of the last byte of a response from it; a gauge
+BACKEND_WIDTH: Final = LAST_MOVED + 1
 
 # A pool row goes on with:
 ERRORS: Final = _SHARED
@@ -118,7 +119,7 @@ LINE_RING: Final = 2
 LINE_PLACES: Final = 4096
 LINE_WIDTH: Final = LINE_RING + LINE_PLACES
 
-BACKEND_GAUGES: Final = (IN_FLIGHT,)
+BACKEND_GAUGES: Final = (IN_FLIGHT, LAST_MOVED)
 POOL_GAUGES: Final = (IN_FLIGHT, QUEUE_LENGTH)
 
 CELL = 8
@@ -208,6 +209,11 @@ class Table:
         """Requests that all proxies together have on this backend process."""
         cells, offset = self.cells, self._backend_start + row * BACKEND_WIDTH + IN_FLIGHT
         return sum(cells[p * self._section + offset] for p in range(self.proxies))
+
+    def last_moved(self, row: int) -> float:
+        """When the last byte of a response came from this backend process, CLOCK_MONOTONIC seconds; 0: never."""
+        cells, offset = self.cells, self._backend_start + row * BACKEND_WIDTH + LAST_MOVED
+        return max(cells[p * self._section + offset] for p in range(self.proxies)) / 1e9
 
     def clear_backend(self, row: int) -> None:
         """Zero a row in every section; only once no proxy can write to it any more."""

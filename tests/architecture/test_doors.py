@@ -55,6 +55,10 @@ ALLOWED = {
         "balancer.supervisor.reload",
         "trio.to_thread.run_sync",
     ): "reading the file may meet a slow disk; it has a deadline",
+    (
+        "balancer.supervisor.forensics",
+        "trio.to_thread.run_sync",
+    ): "a note on a slow disk must not hold up the end of a process; it has a deadline",
     ("balancer.supervisor.resources", "time.time"): "the kernel counts a start from boot; the metric is a date",
     ("balancer.telemetry.access_log", "time.time"): "a line has a date",
     ("balancer.telemetry.console", "os.environ"): "a door: $NO_COLOR and $TERM",
