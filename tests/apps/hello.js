@@ -4,7 +4,8 @@
 //   socket  it inherits a listening socket: descriptor 3, with LISTEN_FDS and LISTEN_PID as sd_listen_fds(3) has them
 //   pass    connections come down the channel
 //
-// It says "ready" on the channel, prints what it hears there, and ends on "shutdown" once its requests are answered.
+// It says "ready" on the channel, prints what it hears there, and ends on "shutdown" once its requests are answered; then it prints how many
+// those were.
 //
 //   GET /                   its name; ?ms=N: after so long
 //   GET /tell?message=JSON  sends that on the channel
@@ -12,7 +13,10 @@
 //   GET /leave              process.disconnect()
 const http = require('http');
 
+let served = 0;
+
 const server = http.createServer((request, response) => {
+  served += 1;
   const url = new URL(request.url, 'http://localhost');
   const about = url.searchParams;
   if (url.pathname === '/tell') process.send(JSON.parse(about.get('message')));
@@ -28,7 +32,10 @@ let leaving = false;
 function leave() {
   leaving = true;
   server.closeIdleConnections();
-  if (connections === 0) process.exit(0);
+  if (connections === 0) {
+    console.log(`served ${served}`);
+    process.exit(0);
+  }
 }
 server.on('connection', socket => {
   connections += 1;
