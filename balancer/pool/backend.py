@@ -29,6 +29,7 @@ class Backend:
     since: float  # CLOCK_MONOTONIC seconds when it started
     is_spawned: bool = True  # false: it runs elsewhere
     tls: str = ""  # the id of its TLS settings, "" for plain
+    authority: str = ""  # its own Host, where that is not its address
     phase: Phase = Phase.STOPPED
     health: Health = Health.UNKNOWN
     intent: Intent = Intent.SERVE

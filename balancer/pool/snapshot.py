@@ -24,6 +24,7 @@ class BackendPicture:
     draining: bool  # finish what is in flight, then report "drained"
     since: float  # CLOCK_MONOTONIC seconds when the process started: slow start counts from here
     group: str = ""
+    authority: str = ""  # its own Host, where that is not its address
     tls: str = ""  # by which name its TLS settings were given, see `proxy/security`; "": it speaks plain HTTP
     drain_until: float = 0.0  # CLOCK_MONOTONIC: until then streams without an end are closed, a few at a time; 0: not at all
 

@@ -16,9 +16,7 @@ def take_reading(supervisor: "Supervisor", usage: Usage) -> Reading:
     """Now."""
     truth, reloads = supervisor.truth, supervisor.reloads
     return Reading(
-        pools=[
-            PoolReading(name, [_backend(slot, usage) for slot in truth.slots.get(name, ())]) for name in truth.pools
-        ],
+        pools=[PoolReading(name, [_backend(slot, usage) for slot in truth.shown_slots(name)]) for name in truth.pools],
         listeners=list(truth.settings.listen),
         processes=_processes(supervisor, usage),
         reloads=reloads.results,

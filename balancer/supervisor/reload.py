@@ -82,6 +82,11 @@ class Reloads:
             return await trio.to_thread.run_sync(load, old.path, abandon_on_cancel=True)
         raise RolloutFailed(f"{old.path} could not be read within {LOAD_TIMEOUT:g} s")
 
+    async def _follow_names(self, pool: str) -> None:
+        trouble = await self._supervisor.names.settled(pool)
+        if trouble:
+            raise RolloutFailed(trouble)
+
     async def _apply(self, progress: Progress, old: Settings, new: Settings, found: SettingsChanges) -> None:
         supervisor, truth, fleet = self._supervisor, self._supervisor.truth, self._supervisor.fleet
         settled = dict(old.pool)  # pool by pool, what is in force whatever happens to the rest
@@ -94,6 +99,7 @@ class Reloads:
                 # Before anything is routed to them: a pool that does not come up changes nothing.
                 progress.say("pool", f"pool {name}: new", pool=name)
                 await Rollout(fleet, name, progress.say).run(wanted_slots(new.pool[name]), 1)
+                await self._follow_names(name)
             truth.settings = new
             truth.touch()
             supervisor.log.set(new.log.level, new.log.format)
@@ -102,6 +108,7 @@ class Reloads:
                     progress.say("pool", f"pool {name}: replacing {pool.backend_count} backends", pool=name)
                     rollout = Rollout(fleet, name, progress.say, guard=guard_of(pool))
                     await rollout.run(wanted_slots(pool), pool.rollout.surge.of(pool.backend_count))
+                    await self._follow_names(name)
                     settled[name] = pool
             complete = True
         finally:

@@ -76,7 +76,8 @@ class Rollout:
 
         Cancelled, it stops what it has started and not yet swapped, and leaves the rest as it is.
         """
-        slots = {slot.index: slot for slot in self.fleet.around.truth.slots.get(self.pool, ()) if slot.wanted}
+        here = self.fleet.around.truth.slots.get(self.pool, ())
+        slots = {slot.index: slot for slot in here if slot.wanted and not slot.is_found}
         replacements = {one.number: Replacement(slots[one.number], *one[1:]) for one in wanted if one.number in slots}
         first = self._first(list(replacements.values()))
         steps = plan(slots, len(wanted), surge, None if first is None else first.slot.index)

@@ -44,7 +44,7 @@ def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float) -
                 ],
                 "backends": [
                     _backend_status(truth, slot, backend, usage)
-                    for slot in truth.slots.get(name, ())
+                    for slot in truth.shown_slots(name)
                     for backend in _shown(truth, slot)
                 ],
             }

@@ -37,6 +37,7 @@ class Truth:
         self.slots: dict[str, list[Slot]] = {name: [] for name in settings.pool}
         self.extra: dict[str, Pool] = {}  # a reload's pools that nothing is routed to yet, or any more
         self.backends: dict[BackendId, Backend] = {}
+        self.names: dict[tuple[str, str], str] = {}  # (pool, name) → why nothing is known of it, "" if something is
         self.number = 0  # of the last snapshot that was made
         self.is_dirty = True
         self.changes = Changes()
@@ -66,6 +67,11 @@ class Truth:
     def all_slots(self) -> list[Slot]:
         """Every slot, pool by pool."""
         return [slot for slots in self.slots.values() for slot in slots]
+
+    def shown_slots(self, pool: str) -> list[Slot]:
+        """One for each name, in order: of two that share one, the one that stays."""
+        by_name = {s.name: s for s in sorted(self.slots.get(pool, ()), key=lambda s: (s.wanted, not s.is_displaced))}
+        return sorted(by_name.values(), key=lambda s: s.index)
 
     def unready(self) -> list[str]:
         """A line for each pool that is routed to and has no backend that takes requests."""
@@ -156,6 +162,7 @@ class Truth:
                     since=b.since if b.is_spawned else 0.0,
                     group=b.group,
                     tls=b.tls,
+                    authority=b.authority,
                     drain_until=b.drain_until if b.intent is Intent.DRAIN else 0.0,
                 )
                 for b in shown
@@ -181,12 +188,15 @@ class Truth:
         unknown = any(
             b.pool == pool and b.phase is Phase.RUNNING and b.health is Health.UNKNOWN for b in self.backends.values()
         )
-        return [wait for wait in waits if wait is not None] + ([0.0] if unknown else [])
+        groups = self.pools[pool].groups if pool in self.pools else ()
+        unasked = any(group.is_named and (pool, str(group.address)) not in self.names for group in groups)
+        return [wait for wait in waits if wait is not None] + ([0.0] if unknown or unasked else [])
 
     def _why_not(self, pool: str) -> str:
         slots = self.slots.get(pool, [])
         if not slots:
-            return f"pool {pool}: has no backends"
+            unknown = [why for (of, _), why in self.names.items() if of == pool and why]
+            return f"pool {pool}: has no backends" + "".join(f"; {why}" for why in unknown)
         parts = []
         for slot in slots:
             backend = slot.current.backend if slot.current else None

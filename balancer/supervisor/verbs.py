@@ -97,7 +97,7 @@ class Verbs:
         # From here on, a newer job that takes over goes by this number.
         self._put(name, wanted)
         try:
-            slots = [slot for slot in truth.slots.get(name, ()) if slot.wanted]
+            slots = [slot for slot in truth.slots.get(name, ()) if slot.wanted and not slot.is_found]
             if count > len(slots):
                 await rollout.add(_further(wanted, {slot.index for slot in slots}, count - len(slots)))
             elif count < len(slots):

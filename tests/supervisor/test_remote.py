@@ -19,7 +19,7 @@ async def test_an_address_is_only_probed() -> None:
 
         async with trio.open_nursery() as inner:
             inner.start_soon(trio.serve_listeners, serve, listeners)
-            slot = g.add(Launch(group="1", address=("localhost", port)), care)
+            slot = g.add(Launch(group="1", address=("127.0.0.1", port)), care)
             assert not g.truth.backends
             await g.event("healthy")
             assert slot.current is not None
