@@ -1,6 +1,7 @@
 """Before the first request: PROXY headers, networks that may not come, connections and requests that are too many."""
 
 import struct
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -199,3 +200,13 @@ async def test_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
             await proxy.quiet()
             assert (await proxy.ask()).status == 200
             assert await slow.closed()
+
+
+async def test_half_of_the_descriptors_are_for_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balancer.proxy.listener.getrlimit", lambda _: (112, 4096))
+    async with front(Origin()) as proxy, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(proxy.client()) for _ in range(45)]
+        assert (await proxy.ask()).status == 200
+        for client in clients[:5]:
+            assert await client.closed()
+        assert any("open files" in message["event"] for message in proxy.heard("log"))
