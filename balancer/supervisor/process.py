@@ -28,6 +28,7 @@ from balancer.supervisor.names import Names
 from balancer.supervisor.notify import tell_service_manager
 from balancer.supervisor.ports import Ports
 from balancer.supervisor.proxies import Proxies
+from balancer.supervisor.recycle import Recycler
 from balancer.supervisor.reload import Reloads
 from balancer.supervisor.signals import handle_signals
 from balancer.supervisor.slot import now
@@ -66,6 +67,7 @@ _WARNINGS = frozenset(
         "channel taken",
         "connection refused",
         "listen refused",
+        "recycle failed",
         "restart failed",
         "scale failed",
     }
@@ -137,6 +139,7 @@ class Supervisor:
         self.fleet: Fleet
         self.names: Names
         self.verbs: Verbs
+        self.recycler: Recycler
         self.ejector = Ejector(self.truth, self.events)
         self.turns = Turns(self.events, self._give_way, self._bug)
         self.reloads = Reloads(self)
@@ -152,6 +155,7 @@ class Supervisor:
             await everything.start(handle_signals, self._operations(), self._unavailable)
             self.fleet = Fleet(self._surroundings(), everything)
             self.names = Names(self.fleet)
+            self.recycler = Recycler(self.fleet, lambda: self.turns.is_idle)
             await everything.start(self.proxies.run, name="proxies")
             for name, pool in self.settings.pool.items():
                 for wanted in wanted_slots(pool):
@@ -219,7 +223,9 @@ class Supervisor:
 
     async def _run_reloads(self, scope: trio.CancelScope) -> None:
         with scope:
-            await self.turns.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.turns.run, name="turns")
+                nursery.start_soon(self.recycler.run, name="recycler")
 
     async def _serve_admin(self) -> None:
         try:
@@ -290,7 +296,7 @@ class Supervisor:
         }
 
     def _give_way(self) -> None:
-        """A job is about to change the processes of pools."""
+        self.recycler.give_way()
 
     def _reload(self) -> None:
         self.reloads.begin()
