@@ -25,7 +25,7 @@ def test_everything_wrong_is_said_at_once(file: Path) -> None:
     assert str(raised.value).splitlines() == expected
 
 
-@pytest.mark.parametrize("file", sorted(_CONFIG.glob("*.toml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(_CONFIG.rglob("*.toml")), ids=lambda file: file.stem)
 def test_the_sample_files_load(file: Path) -> None:
     settings = load(file, on_this_machine=False)
     assert settings.listen
