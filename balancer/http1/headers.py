@@ -10,6 +10,8 @@ from balancer.http1.responses import ResponseHead
 
 DEFAULT_ID_HEADER = b"x-request-id"
 _EXTENDED = frozenset((b"x-forwarded-for", b"forwarded", b"via"))
+# Believed of nobody: a proxy that knows nothing of RFC 9440 passes on what its own clients claim.
+_IDENTITY = frozenset((b"client-cert", b"client-cert-chain"))
 _FIT_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
 _OWN_HOP = re.compile(rb"(?:[Hh][Tt][Tt][Pp]/)?[0-9](?:\.[0-9])?[ \t]+balancer(?:[ \t].*)?", re.DOTALL).fullmatch
 _TOKEN_HOST = re.compile(rb"[A-Za-z0-9._~\-]+").fullmatch
@@ -64,7 +66,7 @@ def _stays(
     if name == b"content-length" or name == DEFAULT_ID_HEADER:
         return True
     # The rest speaks of who forwarded; with an underscore it is nobody's legitimate spelling.
-    return keep_forwarded and name not in _EXTENDED and b"_" not in name
+    return keep_forwarded and name not in _EXTENDED and name not in _IDENTITY and b"_" not in name
 
 
 @lru_cache(maxsize=64)

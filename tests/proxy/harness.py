@@ -258,8 +258,12 @@ async def front(
     listener: dict[str, Any] | None = None,
     routes: tuple[RoutePicture, ...] = (),
     backends: tuple[BackendPicture, ...] | None = None,
+    tls: dict[str, Any] | None = None,
 ) -> AsyncIterator[Front]:
-    """A proxy in front of these backends, ready; the dictionaries change PROXY, POOL and the listener's picture."""
+    """A proxy in front of these backends, ready; the dictionaries change PROXY, POOL and the listener's picture.
+
+    tls: what it is told about TLS first: {"listeners": …, "backends": …}.
+    """
     found = Front(origins, Table.create(1, listeners=1, pools=4, backends=8))
     async with trio.open_nursery() as nursery:
         for origin in origins:
@@ -267,6 +271,8 @@ async def front(
         if backends is None:
             backends = tuple(backend(number, origin.port) for number, origin in enumerate(origins))
         await nursery.start(found.run)
+        if tls is not None:
+            found.say("tls", **tls)
         found.give(
             Snapshot(
                 1,
