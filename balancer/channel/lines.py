@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import trio
@@ -32,8 +32,8 @@ class Channel:
 
     sock: a connected Unix stream socket, made non-blocking here and owned from here on; max_line: bytes of one line, either way;
     max_sent: of one that is sent, where that is less; max_queued: bytes that may wait for an end that does not read; takes_descriptors:
-    those that come are put into `descriptors`, in order, and belong to whoever takes them from there. One task receives, one task
-    runs `run`; anybody sends.
+    those that come are put into `descriptors`, in order, and belong to whoever takes them from there; on_garbage: called for each line
+    that is skipped. One task receives, one task runs `run`; anybody sends.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Channel:
         max_sent: int = 0,
         max_queued: int = MAX_QUEUED,
         takes_descriptors: bool = False,
+        on_garbage: Callable[[], object] = lambda: None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -51,6 +52,7 @@ class Channel:
         self._max_sent = max_sent or max_line
         self._max_queued = max_queued
         self._takes_descriptors = takes_descriptors
+        self._on_garbage = on_garbage
         self._queue: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
         self._queued = 0
         self._wake = trio.Event()
@@ -111,7 +113,7 @@ class Channel:
             try:
                 value = json.loads(self._lines.popleft(), parse_constant=_refuse)
             except (ValueError, RecursionError):
-                self.garbage += 1
+                self._skip()
                 continue
             self.received += 1
             return value
@@ -204,20 +206,24 @@ class Channel:
         self.descriptors.extend(descriptors)
         return data
 
+    def _skip(self) -> None:
+        self.garbage += 1
+        self._on_garbage()
+
     def _cut(self, data: bytes) -> None:
         *whole, last = data.split(b"\n")
         for piece in whole:
             if self._skipping:
                 self._skipping = False
             elif len(self._partial) + len(piece) > self._max_line:
-                self.garbage += 1
+                self._skip()
             else:
                 self._lines.append(bytes(self._partial + piece) if self._partial else piece)
             self._partial.clear()
         if not self._skipping:
             self._partial += last
             if len(self._partial) > self._max_line:
-                self.garbage += 1
+                self._skip()
                 self._skipping = True
                 self._partial = bytearray()
 

@@ -46,7 +46,7 @@ class Conversation:
         self._around = around
         self.spoke = False
         ours, self._theirs = spawn.socket_pair()
-        self._channel = Channel(ours, max_sent=longest)
+        self._channel = Channel(ours, max_sent=longest, on_garbage=self._count_garbage)
         self._notify = NotifySocket()
 
     @property
@@ -101,6 +101,9 @@ class Conversation:
                     await exited.wait()
                 if not exited.is_set():
                     self.leave("closed its channel")
+
+    def _count_garbage(self) -> None:
+        self._slot.messages["garbage"] += 1
 
     def _hear(self, value: Any) -> None:
         self.spoke = True

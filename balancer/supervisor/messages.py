@@ -44,5 +44,5 @@ class Post:
 
     def _send(self, slot: Slot, channel: Channel, value: Any) -> bool:
         taken = channel.send(value)
-        slot.messages["sent"] += taken
+        slot.messages["sent" if taken else "dropped"] += 1
         return taken

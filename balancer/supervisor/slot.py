@@ -9,7 +9,7 @@ from balancer.pool.backend import Backend
 from balancer.pool.lifecycle import Phase
 from balancer.supervisor.restart import RestartHistory
 from balancer.supervisor.spec import Care, Launch
-from balancer.telemetry.readings import Durations, Growing
+from balancer.telemetry.readings import DIRECTIONS, Durations, Growing
 
 if TYPE_CHECKING:
     from balancer.supervisor.spawn import Process
@@ -83,7 +83,7 @@ class Slot:
         self.ejections: int = before.ejections if before else 0
         self.restarts: dict[str, int] = before.restarts if before else {}
         self.probes: dict[str, Durations] = before.probes if before else {}
-        self.messages: dict[str, int] = before.messages if before else {"received": 0, "sent": 0}
+        self.messages: dict[str, int] = before.messages if before else dict.fromkeys(DIRECTIONS, 0)
         self.cpu: Growing = before.cpu if before else Growing()
 
     @property

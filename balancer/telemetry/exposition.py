@@ -16,6 +16,7 @@ from balancer import __version__
 from balancer.telemetry import table as columns
 from balancer.telemetry.ledger import Ledger
 from balancer.telemetry.readings import (
+    DIRECTIONS,
     PHASES,
     RELOAD_RESULTS,
     RESTART_REASONS,
@@ -29,7 +30,6 @@ from balancer.telemetry.table import BUCKETS, REASONS, histogram_of, requests_of
 _BOUNDS = [*map(floatToGoString, BUCKETS), "+Inf"]
 _BACKEND = ["pool", "backend"]
 _CLASHING = "balancer_connections"
-_DIRECTIONS = ("received", "sent")
 _HANDSHAKES = {
     "full": columns.HANDSHAKES_FULL,
     "resumed": columns.HANDSHAKES_RESUMED,
@@ -208,9 +208,8 @@ def _backend_counters(backends: Sequence[BackendReading]) -> list[Metric]:
     ejections = _counter("backend_ejections", "Times it was taken out of rotation for what traffic showed.", _BACKEND)
     restarts = _counter("backend_restarts", "Times its process was replaced.", [*_BACKEND, "reason"])
     cpu = _counter("backend_cpu_seconds", "CPU time of its processes.", _BACKEND)
-    messages = _counter(
-        "messages", "Messages on its channel, received from it and sent to it.", [*_BACKEND, "direction"]
-    )
+    shown = "Lines on its channel: received from it, garbage from it, sent to it, dropped as it does not read."
+    messages = _counter("messages", shown, [*_BACKEND, "direction"])
     for backend in backends:
         labels = [backend.pool, backend.name]
         for result, durations in backend.probes.items():
@@ -221,7 +220,7 @@ def _backend_counters(backends: Sequence[BackendReading]) -> list[Metric]:
             restarts.add_metric([*labels, reason], count)
         if backend.cpu_seconds is not None:
             cpu.add_metric(labels, backend.cpu_seconds)
-        for direction, count in _with_zeros(_DIRECTIONS, backend.messages):
+        for direction, count in _with_zeros(DIRECTIONS, backend.messages):
             messages.add_metric([*labels, direction], count)
     return [probes, seconds, ejections, restarts, cpu, messages]
 

@@ -14,6 +14,8 @@ PHASES = ("starting", "running", "stopping", "stopped", "hold")
 PROBE_RESULTS = ("pass", "fail")
 RESTART_REASONS = ("crash", "memory", "requests", "age", "heartbeat", "reload", "operator")
 RELOAD_RESULTS = ("ok", "failed", "rolled_back")
+# Of messages: from a backend, from it but no JSON or too long, to it, to it but not taken as it does not read.
+DIRECTIONS = ("received", "garbage", "sent", "dropped")
 
 
 class Durations:
@@ -69,7 +71,7 @@ class BackendReading:
     ejections: int = 0
     probes: Mapping[str, Durations] = field(default_factory=dict)  # by one of PROBE_RESULTS
     restarts: Mapping[str, int] = field(default_factory=dict)  # by one of RESTART_REASONS
-    messages: Mapping[str, int] = field(default_factory=dict)  # "received" from the backend, "sent" to it
+    messages: Mapping[str, int] = field(default_factory=dict)  # by direction
     memory_bytes: int | None = None  # resident, all processes of the slot; None: not known (elsewhere, not running)
     cpu_seconds: float | None = None  # over all processes that the slot ever had: `Growing.value`
 

@@ -1,6 +1,7 @@
 """A real Node.js program on the channel: `process.send`, `process.on('message')` and `process.disconnect`, without a library of ours."""
 
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -53,6 +54,11 @@ async def test_a_line_of_2_mib_costs_nothing_but_itself() -> None:
         await balancer.get("/shout?size=500000")
         await tell(balancer, {"type": "send", "to": "web-1", "data": "and after"})
         assert "and after" in await balancer.line('"data":"and after"')
+        counted = re.findall(
+            r'balancer_messages_total{backend="web-(?:.)",direction="garbage",pool="web"} (\S+)',
+            await balancer.metrics(),
+        )
+        assert sorted(float(number) for number in counted) == [0, 1]
 
 
 async def test_a_closed_channel_means_drain_and_one_replacement() -> None:

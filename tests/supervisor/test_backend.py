@@ -209,7 +209,7 @@ async def test_backends_talk_to_each_other(kind: str) -> None:
         await g.heard({"type": "message", "from": "web-1", "data": "I am web-1"})
         assert {line.backend for line in g.lines if "who?" in line.text} == {"web-1"}
         first = g.truth.slots["web"][0]
-        assert first.messages == {"received": 2, "sent": 2}
+        assert first.messages == {"received": 2, "garbage": 0, "sent": 2, "dropped": 0}
 
 
 async def test_one_that_says_it_is_stopping_is_drained_and_replaced_once() -> None:
