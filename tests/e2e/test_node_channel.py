@@ -35,7 +35,7 @@ async def test_ready_messages_and_shutdown() -> None:
     async with running(pool()) as balancer:
         sender = await tell(balancer, {"type": "broadcast", "data": {"cache": "stale"}})
         other = {"web-0": "web-1", "web-1": "web-0"}[sender]
-        heard = {"type": "broadcast", "from": sender, "data": {"cache": "stale"}}
+        heard: dict[str, object] = {"type": "broadcast", "from": sender, "data": {"cache": "stale"}}
         assert other in await balancer.line(f"heard {json.dumps(heard, separators=(',', ':'))}")
         sender = await tell(balancer, {"type": "send", "to": "web-0", "data": [1]})
         heard = {"type": "message", "from": sender, "data": [1]}
