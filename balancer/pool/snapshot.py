@@ -96,6 +96,7 @@ class ListenerPicture:
     tls: bool = False  # its certificates come in a message of their own, see `proxy/security`
     handshake_timeout: float = 5.0
     hsts: int = 0  # seconds; 0: no Strict-Transport-Security
+    ready_path: str = ""  # where it says itself whether it is ready
     limit: LimitPicture | None = None
     mode: str = "proxy"  # "pass": its connections go to the pool's backends whole, see `proxy/passing`
 
@@ -127,6 +128,7 @@ class ProxyPicture:
     access: str  # "off" · "stderr" · a path
     access_format: str  # "combined" · "json"
     log_level: str
+    leaving: bool = False  # the balancer is about to stop, and still serves
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,9 @@ from balancer.proxy import relay
 from balancer.proxy.compose import compose_request, own_answer, own_request_id, response_start
 from balancer.proxy.exchange import NO_POOL_ROW, Exchange
 from balancer.proxy.farewell import ending_of
-from balancer.proxy.hops import COUNTED, forwards_left
+from balancer.proxy.ourselves import own_word
 from balancer.proxy.pace import PIPELINED
 from balancer.proxy.pool import Pool
-from balancer.proxy.redirect import https_location
 from balancer.proxy.service import Service
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upload import Upload, take_body
@@ -197,9 +196,8 @@ class Client:
         try:
             if service.view.limits:
                 self._check_rate(x)
-            if service.view.redirects and (port := service.view.redirects.get(self.listener)):
-                x.location = https_location(x.head, port)
-            if x.location or (x.head.method in COUNTED and forwards_left(x.head) == 0):
+            x.own = own_word(x.head, self.listener, service.view)
+            if x.own is not None:
                 return await self._refuse(x, None, None)
             pool, x.target = service.view.route(self.listener, x.head.host, x.target)
             x.pool = pool
@@ -314,7 +312,7 @@ class Client:
         service = self._service
         x.fault = fault
         has_claim = x.status != 0  # the answer of a backend that turned out to be broken; its owner counts it
-        x.status = status_of(fault) if fault is not None else 308 if x.location else 200
+        x.status = status_of(fault) if fault is not None else x.own.status if x.own is not None else 0
         head = x.head
         goes_on = False
         if not has_claim:

@@ -14,7 +14,7 @@ from balancer.http1.heads import RequestHead
 from balancer.http1.replies import prefers_json, reply
 from balancer.http1.responses import ResponseHead
 from balancer.proxy.exchange import Exchange
-from balancer.proxy.hops import COUNTED, check_loop, counted_down, last_answer
+from balancer.proxy.hops import COUNTED, check_loop, counted_down
 from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 
@@ -77,23 +77,20 @@ def response_start(x: Exchange, response: ResponseHead, service: Service, hsts: 
 
 
 def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | None, close: bool, hsts: int) -> bytes:
-    """What we say ourselves: to a fault, or (None) because the request may go no further or has to go to https.
+    """What we say ourselves: to a fault, or (None) what `x.own` holds.
 
     hsts: as for `response_start`.
     """
     name = id_names(service.view.picture.request_id_header)[0]
     head = x.head
     if fault is None:
-        if x.location:
-            status, body = b"308 Permanent Redirect", b""
-            fields = b"Location: %s\r\nContent-Length: 0\r\n" % x.location
-        else:
-            status, (fields, body) = b"200 OK", last_answer(head)
+        assert x.own is not None
+        status, phrase, fields, body = x.own
         if hsts:
             fields += _STRICT % hsts
         tail = b"Connection: close\r\n" if close else b"" if head.minor else b"Connection: keep-alive\r\n"
-        lines = (status, fields, service.date(), name, x.request_id, tail, body)
-        return b"HTTP/1.1 %s\r\n%sDate: %s\r\n%s: %s\r\n%s\r\n%s" % lines
+        lines = (status, phrase, fields, service.date(), name, x.request_id, tail, body)
+        return b"HTTP/1.1 %d %s\r\n%sDate: %s\r\n%s: %s\r\n%s\r\n%s" % lines
     message = reply(
         fault,
         minor=head.minor,

@@ -9,6 +9,7 @@ from balancer.http1.headers import field_values
 from balancer.http1.heads import RequestHead
 from balancer.proxy.affinity import NOTHING
 from balancer.proxy.backend import Backend
+from balancer.proxy.ourselves import Own
 from balancer.proxy.pool import Pool
 from balancer.telemetry.access_log import AccessLog
 from balancer.telemetry.table import (
@@ -39,7 +40,7 @@ class Exchange:
         "endless",
         "fault",
         "head",
-        "location",
+        "own",
         "pool",
         "received",
         "request_id",
@@ -67,7 +68,7 @@ class Exchange:
         self.pool: Pool | None = None
         self.wish = NOTHING
         self.request_id = b""
-        self.location = b""  # where to, if it is told to go elsewhere
+        self.own: Own | None = None  # what we answer although nothing is wrong
         self.upstream_head = b""
         self.backend: Backend | None = None
         self.sent_at = 0.0  # the attempt in progress

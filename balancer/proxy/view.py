@@ -39,6 +39,7 @@ class View:
         self.listeners: dict[str, ListenerPicture] = {}
         self.limits: dict[str, Limits] = {}  # of listeners that have some
         self.redirects: dict[str, int] = {}  # listeners that send everybody to https: the port there
+        self.ready_paths: dict[str, bytes] = {}  # of listeners that say whether they are ready
         self.routes: tuple[Route, ...] = ()
         self.pools: dict[str, Pool] = {}
         self.stopping = False
@@ -56,6 +57,9 @@ class View:
         self.listeners = {listener.name: listener for listener in snapshot.listeners}
         self.limits = renewed(self.limits, snapshot.listeners)
         self.redirects = {listener.name: listener.redirect_port for listener in snapshot.listeners if listener.redirect}
+        self.ready_paths = {
+            listener.name: listener.ready_path.encode() for listener in snapshot.listeners if listener.ready_path
+        }
         self.routes = tuple(Route(route) for route in snapshot.routes)
         before, self._backends = self._backends, {}
         pools = {}
@@ -101,6 +105,16 @@ class View:
         if pool is None:
             raise Fault(Side.CLIENT, Reason.NO_ROUTE)
         return pool, target
+
+    def unready(self, listener: str) -> list[str]:
+        """Why requests on that listener should go elsewhere, a line each; empty: they are welcome."""
+        if self.picture.leaving or self.stopping:
+            return ["the balancer stops"]
+        picture = self.listeners.get(listener)
+        names = dict.fromkeys([picture.pool if picture else "", *(route.pool for route in self.routes)])
+        pools = [self.pools[name] for name in names if name in self.pools]
+        lacking = [pool.name for pool in pools if not any(backend.takes_requests for backend in pool.backends)]
+        return [f"pool {name}: no backend takes requests" for name in lacking]
 
     def release(self, backend: Backend) -> None:
         """End a claim."""

@@ -29,14 +29,14 @@ _POOL, _GROUP = "pool.*", "pool.*.group.*"
 EFFECTS: dict[Pattern, Effect] = {
     # Sockets are bound once, before the proxies start, and their processes inherit them.
     **_rows("listen.*", _RESTART, "address backlog"),
-    **_rows("listen.*", _LIVE, "proxy_protocol trusted_proxies pool redirect"),
+    **_rows("listen.*", _LIVE, "proxy_protocol trusted_proxies pool redirect ready_path"),
     **_rows("listen.*.limit", _LIVE, "connections requests burst allow deny"),
     # For new connections; a session that is resumed counts as one.
     **_rows("listen.*.tls", _LIVE, "min_version client_auth client_ca client_crl handshake_timeout hsts"),
     **_rows("listen.*.tls.certificates.*", _LIVE, "cert key"),
     **_rows("proxy", _RESTART, "processes user"),
     **_rows("proxy", _LIVE, "header_timeout idle_timeout body_timeout max_header_size max_headers max_body_size"),
-    **_rows("proxy", _LIVE, "max_connections shutdown_timeout server_header request_id_header"),
+    **_rows("proxy", _LIVE, "max_connections shutdown_delay shutdown_timeout server_header request_id_header"),
     **_rows("route.*", _LIVE, "host path pool strip_prefix"),
     # What a process got when it started, it keeps.
     **_rows(_POOL, _RESPAWN, "command cwd env user host ports handover"),

@@ -98,6 +98,11 @@ class Listen(Section):
         "else they get 404",
     )
     redirect: Literal["", "https"] = key("", '"https": every request is answered 308 to the same URL on https')
+    ready_path: RoutePath = key(
+        "",
+        "a path that the balancer answers itself, for who is in front of it: 200 while every pool that is routed to has a backend "
+        "that takes requests, 503 otherwise and from the start of a stop on",
+    )
     tls: Tls | None = key(None, "makes it a TLS listener")
     limit: Limit = part(Limit, "what one client may")
 
@@ -122,6 +127,11 @@ class Proxy(Section):
         "per proxy process; above it, the oldest idle connection makes room, else the newcomer waits",
         least=1,
         most=1_000_000,
+    )
+    shutdown_delay: Duration = key(
+        "0s",
+        "told to stop, it serves on for so long while ready_path and /readyz say 503, so that who is in front of it takes it out of "
+        "rotation first",
     )
     shutdown_timeout: Duration = key("30s", "requests in progress get this long when the balancer stops")
     user: str = key(

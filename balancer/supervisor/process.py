@@ -170,9 +170,10 @@ class Supervisor:
             everything.start_soon(self._announce, on_started, name="announce")
             await self.stop_asked.wait()
             reloading.cancel()
-            self.names.stop()
             tell_service_manager(STOPPING="1")
             self.events.record("stopping")
+            await self._take_leave()
+            self.names.stop()
             await self._stop()
             everything.cancel_scope.cancel()
         self.events.record("stopped")
@@ -204,6 +205,13 @@ class Supervisor:
         """Stop at once."""
         self.stop_now_asked.set()
         self.stop_asked.set()
+
+    async def _take_leave(self) -> None:
+        """Serve on for `proxy.shutdown_delay`, and say by every probe that it is the end."""
+        self.truth.is_leaving = True
+        self.truth.touch()
+        with trio.move_on_after(self.truth.settings.proxy.shutdown_delay):
+            await self.stop_now_asked.wait()
 
     async def _stop(self) -> None:
         async with trio.open_nursery() as nursery:

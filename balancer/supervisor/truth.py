@@ -39,6 +39,7 @@ class Truth:
         self.backends: dict[BackendId, Backend] = {}
         self.names: dict[tuple[str, str], str] = {}  # (pool, name) → why nothing is known of it, "" if something is
         self.number = 0  # of the last snapshot that was made
+        self.is_leaving = False  # told to stop, and gives who is in front of it time to notice
         self.is_dirty = True
         self.changes = Changes()
         self.attribution = Attribution()
@@ -85,7 +86,7 @@ class Truth:
         settings, ledger = self.settings, self.ledger
         return Snapshot(
             number=self.number,
-            proxy=_proxy_picture(settings),
+            proxy=_proxy_picture(settings, self.is_leaving),
             listeners=tuple(
                 ListenerPicture(
                     name=name,
@@ -94,6 +95,7 @@ class Truth:
                     trusted_proxies=listen.trusted_proxies,
                     proxy_protocol=listen.proxy_protocol,
                     redirect=listen.redirect,
+                    ready_path=listen.ready_path,
                     redirect_port=settings.https_port,
                     tls=listen.tls is not None,
                     handshake_timeout=listen.tls.handshake_timeout if listen.tls else 0.0,
@@ -210,7 +212,7 @@ class Truth:
         return f"pool {pool}: no backend takes requests: {', '.join(parts[:5])}{more}"
 
 
-def _proxy_picture(settings: Settings) -> ProxyPicture:
+def _proxy_picture(settings: Settings, is_leaving: bool) -> ProxyPicture:
     proxy, log = settings.proxy, settings.log
     return ProxyPicture(
         header_timeout=proxy.header_timeout,
@@ -226,6 +228,7 @@ def _proxy_picture(settings: Settings) -> ProxyPicture:
         access=log.access,
         access_format=log.access_format,
         log_level=log.level,
+        leaving=is_leaving,
     )
 
 
