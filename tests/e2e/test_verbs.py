@@ -1,0 +1,178 @@
+"""The verbs against a real balancer under load: each waits for what it asked for, and what it says is so."""
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import trio
+
+from tests.support.apps import LISTEN, app, pool
+from tests.support.load import load
+from tests.support.running import ROOT, Balancer, running
+
+QUICK = """
+[pool.web.health]
+interval = "100ms"
+[pool.web.stop]
+drain_timeout = "5s"
+timeout = "3s"
+"""
+TALKER = str(ROOT / "tests" / "supervisor" / "talker.py")
+
+
+async def answering(balancer: Balancer, count: int) -> Counter[str]:
+    """Who answers so many requests, one after another."""
+    return Counter([(await balancer.get("/")).json()["backend"] for _ in range(count)])
+
+
+async def done(balancer: Balancer, *arguments: str) -> str:
+    """What a verb says that comes about."""
+    result = await balancer.command(*arguments)
+    assert result.returncode == 0, (result, balancer.text)
+    assert not result.stderr
+    return result.stdout
+
+
+async def failed(balancer: Balancer, *arguments: str, code: int = 1) -> str:
+    """What a verb says that does not."""
+    result = await balancer.command(*arguments)
+    assert result.returncode == code, result
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def generations(status: dict[str, list[dict[str, list[dict[str, int]]]]]) -> list[int]:
+    return [backend["generation"] for backend in status["pools"][0]["backends"]]
+
+
+async def test_restart_and_scale_lose_no_request() -> None:
+    text = LISTEN + pool("web", 2, "--delay", "0.01", more=QUICK)
+    async with running(text) as balancer, load(balancer.port, rate=150) as traffic:
+        await traffic.more(20)
+        said = await done(balancer, "restart", "web")
+        assert said.endswith("pool web restarted: 2 backends replaced\n")
+        assert generations(await balancer.status()) == [2, 2]
+        assert (await done(balancer, "restart", "web/1")).endswith("web-1 restarted\n")
+        assert generations(await balancer.status()) == [2, 3]
+        assert (await done(balancer, "scale", "web", "4")).endswith("pool web has 4 backends\n")
+        assert all(backend["takes_requests"] for backend in await balancer.backends("web"))
+        assert generations(await balancer.status()) == [2, 3, 1, 1]
+        await traffic.more(40)
+        assert (await done(balancer, "scale", "web", "1")).endswith("pool web has 1 backend\n")
+        assert generations(await balancer.status()) == [2]
+        for count in (2, 3):
+            balancer.signal(signal.SIGTTIN)
+            await balancer.until(lambda s, count=count: len(generations(s)) == count)  # type: ignore[misc]
+        balancer.signal(signal.SIGTTOU)
+        await balancer.until(lambda s: len(generations(s)) == 2)
+        # The file says two, and the same two go on counting.
+        await done(balancer, "scale", "web", "3")
+        await done(balancer, "reload")
+        assert [b["name"] for b in await balancer.backends("web")] == ["web-0", "web-1"]
+        assert not traffic.failures, (traffic.failures, balancer.text)
+
+
+async def test_what_does_not_come_about_exits_with_1(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    script = f"test -e {broken} && exit 9; exec {shlex.join(json.loads(app()))}"
+    command = json.dumps(["sh", "-c", script])
+    async with running(LISTEN + f"[pool.web]\ncommand = {command}\nbackends = 2\n" + QUICK) as balancer:
+        assert "there is no pool 'wob'" in await failed(balancer, "restart", "wob")
+        assert "there is no backend 'web-7'" in await failed(balancer, "drain", "web/7")
+        assert "there is no backend 'web-7' in pool web" in await failed(balancer, "restart", "web/7")
+        assert "0" in await failed(balancer, "scale", "web", "0", code=2)
+        assert "expected 1 to 1000 backends" in await failed(balancer, "scale", "web", "1001", code=2)
+        broken.touch()
+        # Nothing new starts any more; what runs goes on.
+        assert "web-2 ended with exit code 9 before it was ready" in await failed(balancer, "scale", "web", "3")
+        assert "rolled back: web-0 ended with exit code 9 before it was ready" in await failed(
+            balancer, "restart", "web"
+        )
+        await failed(balancer, "restart", "web/1")
+        assert [(b["generation"], b["takes_requests"]) for b in await balancer.backends("web")] == [(1, True)] * 2
+        broken.unlink()
+        assert await done(balancer, "scale", "web", "2") == "pool web has 2 backends\n"
+        balancer.signal(signal.SIGTTIN)
+        await balancer.until(lambda s: generations(s) == [1, 1, 2])  # the one that did not start counts
+
+
+async def test_one_drained_gets_nothing_from_the_next_request_on() -> None:
+    async with running(LISTEN + "[proxy]\nprocesses = 2\n" + pool("web", 3, more=QUICK)) as balancer:
+        before = await balancer.backends("web")
+        assert set(await answering(balancer, 30)) == {"web-0", "web-1", "web-2"}
+        assert (await done(balancer, "drain", "web/1")).endswith("web-1 is drained: nothing is on it any more\n")
+        assert set(await answering(balancer, 30)) == {"web-0", "web-2"}
+        after = await balancer.backends("web")
+        assert [b["pid"] for b in after] == [b["pid"] for b in before]
+        assert (after[1]["intent"], after[1]["phase"]) == ("drain", "running")
+        # A crash does not bring it back.
+        os.kill(before[1]["pid"], signal.SIGKILL)
+        await balancer.until(
+            lambda s: generations(s) == [1, 2, 1] and s["pools"][0]["backends"][1]["health"] == "healthy"
+        )
+        assert set(await answering(balancer, 30)) == {"web-0", "web-2"}
+        await done(balancer, "restart", "web/1")
+        assert set(await answering(balancer, 30)) == {"web-0", "web-2"}
+        assert await done(balancer, "undrain", "web/1") == "web-1 takes requests\n"
+        assert set(await answering(balancer, 30)) == {"web-0", "web-1", "web-2"}
+        await done(balancer, "drain", "web-1")
+        await done(balancer, "reload")
+        assert set(await answering(balancer, 30)) == {"web-0", "web-1", "web-2"}
+
+
+async def test_a_drain_names_what_it_waits_for() -> None:
+    more = QUICK.replace('drain_timeout = "5s"', 'drain_timeout = "1500ms"')
+    async with running(LISTEN + pool("web", 2, more=more)) as balancer:
+        answers: list[str] = []
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                answers.append((await balancer.get("/slow?ms=3000&secret=1")).json()["backend"])
+
+            nursery.start_soon(ask)
+            status = await balancer.until(lambda s: any(b["in_flight"] for b in s["pools"][0]["backends"]))
+            busy = next(b["name"] for b in status["pools"][0]["backends"] if b["in_flight"])
+            result = await balancer.command("drain", busy)
+            assert result.returncode == 1
+            assert f"{busy} gets no new requests\n{busy} waits for 1 request: GET /slow 1 s\n" in result.stdout
+            assert f"{busy} gets no new requests, but after 1.5 s it still has 1 request: GET /slow " in result.stderr
+            assert set(await answering(balancer, 4)) == {"web-0", "web-1"} - {busy}
+            assert not answers
+        assert answers == [busy]
+        # Now there is nothing left to wait for.
+        assert (await done(balancer, "drain", busy)).endswith("nothing is on it any more\n")
+
+
+async def test_a_reload_that_drains_says_for_what_it_waits() -> None:
+    async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer, trio.open_nursery() as nursery:
+        nursery.start_soon(balancer.get, "/slow?ms=2500")
+        await balancer.until(lambda s: any(b["in_flight"] for b in s["pools"][0]["backends"]))
+        assert "web-0 waits for 1 request: GET /slow " in await done(balancer, "reload")
+
+
+async def test_weights_are_exact_from_the_next_request_on() -> None:
+    async with running(LISTEN + "[proxy]\nprocesses = 1\n" + pool("web", 3, more=QUICK)) as balancer:
+        assert await done(balancer, "weight", "web/0", "3") == "web-0 has weight 3\n"
+        assert await done(balancer, "weight", "web/1", "0") == "web-1 has weight 0\n"
+        assert await answering(balancer, 40) == {"web-0": 30, "web-2": 10}
+        assert [b["weight"] for b in await balancer.backends("web")] == [3, 0, 1]
+        await done(balancer, "restart", "web")
+        assert [b["weight"] for b in await balancer.backends("web")] == [3, 0, 1]
+        await done(balancer, "reload")
+        assert [b["weight"] for b in await balancer.backends("web")] == [1, 1, 1]
+
+
+async def test_messages_reach_one_or_all() -> None:
+    command = json.dumps([sys.executable, TALKER, "thread"])
+    text = LISTEN + f'[pool.web]\ncommand = {command}\nbackends = 2\nready.when = "message"\n'
+    async with running(text + f'env = {{PYTHONPATH = "{ROOT}"}}\n') as balancer:
+        assert await done(balancer, "send", "web", '{"do": "all"}') == "sent to 2 backends\n"
+        assert await done(balancer, "send", "web/1", '["one"]') == "sent to 1 backend\n"
+        for line in ('web-0 | {"do": "all"}', 'web-1 | {"do": "all"}', 'web-1 | ["one"]'):
+            await balancer.line(line)
+        assert 'web-0 | ["one"]' not in balancer.text
+        assert "not JSON" in await failed(balancer, "send", "web", "hello", code=2)
