@@ -19,7 +19,7 @@ from balancer.net.linger import linger
 from balancer.net.wire import Wire
 from balancer.proxy import relay
 from balancer.proxy.compose import compose_request, own_answer, own_request_id, response_start
-from balancer.proxy.exchange import NO_POOL_ROW, Exchange
+from balancer.proxy.exchange import Exchange
 from balancer.proxy.farewell import ending_of
 from balancer.proxy.ourselves import own_word
 from balancer.proxy.pace import PIPELINED
@@ -316,7 +316,7 @@ class Client:
         head = x.head
         goes_on = False
         if not has_claim:
-            seconds = x.count(service.cells, self._pool_row(pool))
+            seconds = x.count(service.cells, service.view.row_of(pool))
             if x.backend is not None:
                 service.view.release(x.backend)
         if fault is None or fault.reason is not Reason.CLIENT_GONE:
@@ -346,7 +346,3 @@ class Client:
             x.status = status_of(fault)
         if fault.reason is not Reason.DRAINING:  # a stream of events has no whole
             self.wire.reset_on_close()
-
-    def _pool_row(self, pool: Pool | None) -> int:
-        view = self._service.view
-        return pool.base if pool is not None else view.table.pool_base(view.proxy, NO_POOL_ROW)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from balancer.errors import Fault, Side
 from balancer.http1.headers import field_values
@@ -27,8 +27,6 @@ from balancer.telemetry.table import (
 
 if TYPE_CHECKING:
     from balancer.proxy.upload import Upload
-
-NO_POOL_ROW: Final = 0  # the pool row of requests that reached no pool
 
 
 class Exchange:

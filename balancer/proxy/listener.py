@@ -22,7 +22,6 @@ from balancer.net.proxy_protocol import receive_header
 from balancer.net.tls import TlsWire
 from balancer.net.wire import Wire
 from balancer.proxy.client import Client
-from balancer.proxy.exchange import NO_POOL_ROW
 from balancer.proxy.limits import Limits, is_within, networks
 from balancer.proxy.service import Service
 from balancer.telemetry.table import (
@@ -150,7 +149,7 @@ class Listener:
         except Fault as fault:
             if fault.reason is Reason.BAD_PROXY_HEADER:
                 view = self._service.view
-                row = view.table.pool_base(view.proxy, NO_POOL_ROW)
+                row = view.row_of(None)
                 self._service.cells[row + ERRORS + REASON_OFFSET[fault.reason]] += 1
                 self._complain("a connection without a good PROXY header", peer=peer, error=fault.detail or "too late")
             return False

@@ -25,6 +25,7 @@ Told = Callable[[dict[str, Any]], object]
 FAILING: Final = frozenset(
     (502, 503, 504)
 )  # statuses that say the backend itself is in trouble; 500 is an application's word
+NO_POOL_ROW: Final = 0  # the pool row of requests that reached no pool
 SLOWEST: Final = 1.0  # seconds that a failure counts as, at least, for policies that go by latency
 
 
@@ -115,6 +116,10 @@ class View:
         pools = [self.pools[name] for name in names if name in self.pools]
         lacking = [pool.name for pool in pools if not any(backend.takes_requests for backend in pool.backends)]
         return [f"pool {name}: no backend takes requests" for name in lacking]
+
+    def row_of(self, pool: Pool | None) -> int:
+        """Where this proxy counts what no backend has answered; None: what reached no pool."""
+        return pool.base if pool is not None else self.table.pool_base(self.proxy, NO_POOL_ROW)
 
     def release(self, backend: Backend) -> None:
         """End a claim."""
