@@ -35,7 +35,7 @@ class Job:
         self.backend = backend
         self.work = work
         self.progress = Progress()
-        self.taken_over = False
+        self.taken_over = ""  # by a job of this kind
 
     @property
     def title(self) -> str:
@@ -84,7 +84,7 @@ class Turns:
             self._waiting.remove(other)
             other.progress.finish(False, f"a newer {job.kind} took over")
         if self._current is not None and job.takes_over(self._current):
-            self._current.taken_over = True
+            self._current.taken_over = job.kind
             self._scope.cancel()
         elif self.jobs:
             job.progress.say("waiting", f"waiting for the {self.jobs[-1].title} in progress")
@@ -114,7 +114,7 @@ class Turns:
             result = OK
         except trio.Cancelled:
             if job.taken_over:
-                text = f"a newer {job.kind} took over"
+                text = f"a newer {job.taken_over} took over"
             raise
         except RolloutFailed as error:
             result, text = ROLLED_BACK, f"rolled back: {error}"

@@ -17,12 +17,15 @@ from tests.supervisor.ground import QUICK, Ground, app, ground
 COUNTS = st.integers(0, 30)
 
 
-@given(present=st.sets(COUNTS), wanted=COUNTS, surge=st.integers(1, 40))
+@given(present=st.sets(COUNTS), wanted=COUNTS, surge=st.integers(1, 40), data=st.data())
 def test_the_plan_ends_at_what_is_wanted_and_never_goes_below_what_both_have(
-    present: set[int], wanted: int, surge: int
+    present: set[int], wanted: int, surge: int, data: st.DataObject
 ) -> None:
-    made = plan(present, wanted, surge)
-    both = len(present & set(range(wanted)))
+    kept = sorted(present & set(range(wanted)))
+    first = data.draw(st.sampled_from([None, *kept]))
+    made = plan(present, wanted, surge, first)
+    assert first is None or made.steps[0] == (first,)
+    both = len(kept)
     old, new = set(present), set(made.added)
     assert all(0 < len(step) <= surge for step in made.steps)
     for step in made.steps:
