@@ -28,7 +28,7 @@ class Stage:
     def _give_way(self) -> None:
         self.gave_way += 1
 
-    def begin(self, kind: str, pool: str = "", backend: str = "", error: Exception | None = None) -> Progress:
+    def begin(self, kind: str, pool: str = "", backend: str = "", *, error: Exception | None = None) -> Progress:
         """Ask for one."""
 
         async def work(progress: Progress) -> str:
