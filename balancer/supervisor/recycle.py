@@ -89,8 +89,8 @@ class Recycler:
             return
         found = [(slot, why) for slot in slots if (why := self._due(slot, limits))]
         if found:
-            # What the one that has it worst waits for, the others wait for too.
-            slot, why = max(found, key=lambda one: self._urgency(one[0], limits))
+            # The one furthest beyond its limit, or those of low numbers would have their turn again and again.
+            slot, why = max(found, key=lambda one: self._excess(one[0], limits))
             self._scopes[pool] = trio.CancelScope()
             nursery.start_soon(self._recycle, slot, why, name=f"recycle {slot.name}")
 
@@ -100,9 +100,10 @@ class Recycler:
             return None
         return due(limits, numbers, self._dice.setdefault(slot.current.backend.id, random.random()))
 
-    def _urgency(self, slot: Slot, limits: Restart) -> float:
+    def _excess(self, slot: Slot, limits: Restart) -> float:
         numbers = self._numbers(slot, limits)
-        return numbers.memory / limits.max_memory if numbers is not None and limits.max_memory else 0.0
+        pairs = zip(numbers or (), (limits.max_memory, limits.max_requests, limits.max_age), strict=False)
+        return max((number / limit for number, limit in pairs if limit), default=0.0)
 
     def _numbers(self, slot: Slot, limits: Restart) -> Numbers | None:
         life = slot.current
