@@ -72,6 +72,14 @@ def _parse_unlimited_size(value: Any) -> int:
     return 0 if value == "unlimited" else units.parse_size(value)
 
 
+def _parse_core(value: Any) -> int | None:
+    return None if value == "" else -1 if value == "unlimited" else units.parse_size(value)
+
+
+def _show_core(value: int | None) -> str:
+    return '""' if value is None else '"unlimited"' if value < 0 else f'"{units.format_size(value)}"'
+
+
 def _parse_access(value: Any) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f'{units.shown(value)} is no place for the access log; expected "off", "stderr" or a path')
@@ -132,6 +140,20 @@ Size = Annotated[
     int, Written(units.parse_size, lambda v: f'"{units.format_size(v)}"', _text(pattern=units.SIZE_PATTERN))
 ]
 """Bytes, from 0 on."""
+CoreSize = Annotated[
+    int | None,
+    Written(_parse_core, _show_core, _text(pattern=f"^$|^unlimited$|{units.SIZE_PATTERN}")),
+]
+"""Bytes; -1 for no limit, None when left empty."""
+Umask = Annotated[
+    int | None,
+    Written(values.parse_umask, lambda v: f'"{"" if v is None else f"{v:03o}"}"', _text(pattern="^[0-7]{0,4}$")),
+]
+"""None when left empty."""
+CpuSet = Annotated[
+    values.Cpus,
+    Written(values.parse_cpus, _show_text, _text(pattern=r"^$|^spread$|^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")),
+]
 HeadSize = Annotated[
     int,
     Written(

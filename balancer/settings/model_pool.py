@@ -9,7 +9,9 @@ from balancer.settings.fields import (
     BackendHost,
     Command,
     CookieRule,
+    CoreSize,
     Count,
+    CpuSet,
     Duration,
     Excess,
     Folder,
@@ -25,6 +27,7 @@ from balancer.settings.fields import (
     Size,
     Statuses,
     SurgeSize,
+    Umask,
 )
 from balancer.settings.section import Section, key, part
 
@@ -153,6 +156,22 @@ class Quarantine(Section):
     max: Share = key("5%", "never more than this share of the requests, but always 10 a second")
 
 
+class Limits(Section):
+    """What each backend process may use."""
+
+    open_files: int = key(0, "descriptors (RLIMIT_NOFILE); 0: as the balancer itself was started", least=0, most=2**30)
+    core: CoreSize = key("", 'of a core dump: "0" for none, a size, "unlimited"; default: as the balancer itself')
+    address_space: Size = key(
+        "0", "above 0: of virtual memory (RLIMIT_AS); many runtimes reserve far more than they use"
+    )
+    cpu: Duration = key("0s", "above 0: of CPU time in all; then SIGXCPU, and SIGKILL 5 s later")
+    nice: int = key(
+        0, "scheduling priority, 19 the least; below 0 needs root. 0: as the balancer itself", least=-20, most=19
+    )
+    umask: Umask = key("", 'such as "027"; default: as the balancer itself')
+    cpus: CpuSet = key("", 'such as "0-3,6": only on these CPUs; "spread": one CPU for each backend, in turn')
+
+
 class Restart(Section):
     """When a process is started again or replaced."""
 
@@ -228,7 +247,8 @@ class Pool(Section):
         "proxy",
         '"proxy": requests are balanced; "shared": backends inherit the listener\'s own socket and accept themselves; '
         '"pass": the balancer accepts and passes each connection over the channel, round robin; the last two take whole listeners: '
-        "no [[route]] is tried there, and nothing is known of requests",
+        "no [[route]] is tried there, nothing is known of requests, and a backend counts as ready once it has started, unless "
+        'ready.when is "message"',
     )
     policy: Literal["weighted-round-robin", "least-connections", "random-two", "peak-ewma", "hash"] = key(
         "weighted-round-robin", "which backend gets the next request"
@@ -271,6 +291,7 @@ class Pool(Section):
     health: Health = part(Health, "active health")
     eject: Eject = part(Eject, "passive health: judged from real traffic")
     quarantine: Quarantine = part(Quarantine, "refusing requests that keep killing backends")
+    limits: Limits = part(Limits, "what each backend process may use")
     restart: Restart = part(Restart, "when a process is started again or replaced")
     stop: Stop = part(Stop, "how a process is asked to leave")
     rollout: Rollout = part(Rollout, "rolling restart and reload")

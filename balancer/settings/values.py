@@ -56,6 +56,39 @@ class Surge:
         return str(self.count) if self.count else format_percentage(self.share)
 
 
+@dataclass(frozen=True, slots=True)
+class Cpus:
+    """CPUs by number, none for any; `is_spread`: one for each backend, in turn."""
+
+    numbers: tuple[int, ...] = ()
+    is_spread: bool = False
+
+    def __str__(self) -> str:
+        return "spread" if self.is_spread else ",".join(map(str, self.numbers))
+
+
+def parse_cpus(value: Any) -> Cpus:
+    """'0-3,6' → these; 'spread'; '' → any. Raises ValueError."""
+    if value in ("", "spread"):
+        return Cpus(is_spread=value == "spread")
+    numbers: set[int] = set()
+    for part in value.split(",") if isinstance(value, str) else ("",):
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(f'{shown(value)} is not a set of CPUs; expected numbers such as "0-3,6", or "spread"')
+        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return Cpus(tuple(sorted(numbers)))
+
+
+def parse_umask(value: Any) -> int | None:
+    """'027' → 0o27; '' → None. Raises ValueError."""
+    if value == "":
+        return None
+    if isinstance(value, str) and re.fullmatch("[0-7]{1,4}", value) and int(value, 8) <= 0o777:
+        return int(value, 8)
+    raise ValueError(f'{shown(value)} is not a umask; expected octal digits such as "027"')
+
+
 def parse_ports(value: Any) -> PortRange | None:
     """'9000-9099' → a range; 'ephemeral' → None: the kernel chooses. Raises ValueError."""
     if value == "ephemeral":

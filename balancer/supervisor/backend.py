@@ -20,6 +20,7 @@ from balancer.supervisor.conversation import Conversation
 from balancer.supervisor.ending import Ending
 from balancer.supervisor.environment import environment
 from balancer.supervisor.handover import Handover, make
+from balancer.supervisor.limits import preparation
 from balancer.supervisor.liveness import Signs, until_hung
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, warm_up, watch_health
@@ -229,6 +230,7 @@ class LocalLife:
             cwd=launch.cwd,
             user=launch.user,
             descriptors=[self._talk.descriptor],
+            prepare=preparation(launch.limits, slot.index),
             listening=[sock.fileno() for sock in handover.sockets],
         )
         self._talk.begin()

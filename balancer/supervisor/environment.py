@@ -1,5 +1,6 @@
 """What a backend process finds in its environment (INTERFACE 4)."""
 
+import pwd
 from collections.abc import Callable, Mapping
 
 from balancer.pool.backend import Backend
@@ -18,6 +19,8 @@ def environment(
 ) -> dict[str, str]:
     """Ours without what is meant for us alone, the pool's with its placeholders filled in, what every backend gets, and `more`."""
     env = spawn.inherited()
+    if launch.user:
+        env |= _identity(launch.user)
     env |= {name: filled(text) for name, text in launch.env.items()}
     env |= {
         "PORT": str(backend.port),
@@ -34,3 +37,12 @@ def environment(
     for given in more:
         env |= given
     return env
+
+
+def _identity(user: str) -> dict[str, str]:
+    """What a login sets: programs look for their files at $HOME, not at what getpwuid(3) says."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return {}
+    return {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "SHELL": entry.pw_shell}

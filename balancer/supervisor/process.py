@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import trio
 
@@ -20,7 +19,6 @@ from balancer.settings.model import Settings
 from balancer.supervisor.eject import Ejector
 from balancer.supervisor.ending import end_quarantines
 from balancer.supervisor.fleet import Fleet
-from balancer.supervisor.forensics import Forensics
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.material import Material
 from balancer.supervisor.messages import Post
@@ -28,6 +26,7 @@ from balancer.supervisor.names import Names
 from balancer.supervisor.notify import tell_service_manager
 from balancer.supervisor.ports import Ports
 from balancer.supervisor.proxies import Proxies
+from balancer.supervisor.record import Record
 from balancer.supervisor.recycle import Recycler
 from balancer.supervisor.reload import Reloads
 from balancer.supervisor.signals import handle_signals
@@ -38,41 +37,10 @@ from balancer.supervisor.truth import Truth
 from balancer.supervisor.turns import Turns
 from balancer.supervisor.verbs import Verbs
 from balancer.supervisor.wanted import wanted_slots
-from balancer.telemetry.console import Console, takes_colour
-from balancer.telemetry.events import Event, Events
 from balancer.telemetry.ledger import Ledger
-from balancer.telemetry.log import Log
-from balancer.telemetry.logs import Logs
 from balancer.telemetry.table import Table
 
 EX_OK, EX_FAILED = 0, 1
-_WARNINGS = frozenset(
-    {
-        "crashed",
-        "hung",
-        "silent",
-        "quarantined",
-        "hold",
-        "start failed",
-        "unhealthy",
-        "drain timeout",
-        "ejected",
-        "not ejected",
-        "name not resolved",
-        "certificates rejected",
-        "proxy died",
-        "proxy stuck",
-        "reload failed",
-        "rolled back",
-        "channel taken",
-        "connection refused",
-        "listen refused",
-        "recycle failed",
-        "restart failed",
-        "scale failed",
-    }
-)
-
 Greeting = Callable[[Callable[[str], object]], None]
 
 
@@ -114,13 +82,9 @@ class Supervisor:
         except BaseException:
             self.close()
             raise
-        self.console = Console(grace=1.0)
-        self.closers.append(self.console.close)
-        coloured = takes_colour(sys.stderr)
-        self.log = Log(self.console, settings.log.level, settings.log.format, coloured)
-        self.logs = Logs(self.console, coloured, settings.log.format)
-        self.forensics = Forensics(settings.forensics_folder, self.logs.last_of)
-        self.events = Events(on_record=self._log_event)
+        self.record = Record(settings, self.closers)
+        self.console, self.log, self.logs = self.record.console, self.record.log, self.record.logs
+        self.events = self.record.events
         table = _table(settings)
         self.truth = Truth(settings, Ledger(table))
         self.post = Post()
@@ -280,7 +244,7 @@ class Supervisor:
             holders=self.proxies.holders,
             exited=self.proxies.exited,
             casualties=self.proxies.casualties,
-            forensics=self.forensics,
+            forensics=self.record.forensics,
             bug=self._bug,
             debug=self.log.debug,
             shared=lambda pool: [(name, self.sockets.shared(name)) for name in self._listeners_of(pool)],
@@ -318,17 +282,6 @@ class Supervisor:
 
     def _bug(self, where: str, error: Exception) -> None:
         self.log.error(where, exc_info=error)
-
-    def _log_event(self, event: Event) -> None:
-        fields: dict[str, Any] = dict(event.detail)
-        if event.generation:
-            fields["generation"] = event.generation
-        subject = event.backend or (f"pool {event.pool}" if event.pool else "")
-        self.log.write(
-            "warning" if event.kind in _WARNINGS else "info",
-            f"{subject} {event.kind}" if subject else event.kind,
-            fields,
-        )
 
 
 def _table(settings: Settings) -> Table:

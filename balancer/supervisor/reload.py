@@ -102,7 +102,7 @@ class Reloads:
                 await self._follow_names(name)
             truth.settings = new
             truth.touch()
-            supervisor.log.set(new.log.level, new.log.format)
+            supervisor.record.apply(new)
             for name, pool in new.pool.items():
                 if name not in found.pools_added:
                     progress.say("pool", f"pool {name}: replacing {pool.backend_count} backends", pool=name)
@@ -121,7 +121,7 @@ class Reloads:
                     # Nobody waits for it: this may be the end of a reload that another one took over from.
                     fleet.begin_removing_pool(name, "rolled back")
                 truth.touch()
-                supervisor.log.set(old.log.level, old.log.format)
+                supervisor.record.apply(old)
         for name in found.pools_removed:
             progress.say("pool", f"pool {name}: removed", pool=name)
             await fleet.remove_pool(name, "pool removed")

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -116,22 +116,28 @@ def start(
     user: str = "",
     descriptors: Sequence[int] = (),
     listening: Sequence[int] = (),
+    prepare: Callable[[], None] = lambda: None,
 ) -> Process:
     """Start `command` (program first, searched in `env`'s PATH) with exactly `env`; `descriptors` keep their numbers in it.
 
     user: "" for ours, else with all of that user's groups (needs root). listening: stand in it from 3 on, and LISTEN_PID is set; then no
-    number of `descriptors` may be below 64. SIGKILL reaches it when this process dies. Raises CannotStart.
+    number of `descriptors` may be below 64. prepare: called in it, while it is still our user. SIGKILL reaches it when this process
+    dies. Raises CannotStart.
     """
     try:
         words = resolve(command, cwd, env.get("PATH", os.defpath))
     except ProgramNotFound as error:
         raise CannotStart(f"cannot be started: {error}") from None
     parent = os.getpid()
+    become = _identity(user)
 
-    def die_with_parent() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    def begin() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, _DESCRIPTORS)
-        # The parent may have died before the first line took effect.
+        prepare()
+        become()
+        # Last: the kernel forgets it when a process becomes another user.
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The parent may have died before.
         if os.getppid() != parent:
             os._exit(127)
         if listening:
@@ -160,8 +166,7 @@ def start(
             cwd=cwd,
             process_group=0,
             pass_fds=[*descriptors, *places],
-            preexec_fn=die_with_parent,
-            **_identity(user),
+            preexec_fn=begin,
         )
         return Process(popen, out, err)
     except (OSError, subprocess.SubprocessError) as error:
@@ -221,18 +226,28 @@ def _fill(places: Sequence[int]) -> list[int]:
     return opened
 
 
-def _identity(user: str) -> dict[str, Any]:
+def _identity(user: str) -> Callable[[], None]:
+    """What makes the new process that user's, with all of its groups. Raises CannotStart."""
     if not user:
-        return {}
-    import grp
+        return lambda: None
     import pwd
 
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise CannotStart(f"cannot be started as user {user}: there is no such user") from None
-    groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": groups}
+    if os.geteuid():
+        if os.geteuid() == entry.pw_uid:
+            return lambda: None
+        raise CannotStart(f"cannot be started as user {user}: that needs root")
+    groups = os.getgrouplist(user, entry.pw_gid)
+
+    def become() -> None:
+        os.setgroups(groups)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+
+    return become
 
 
 def _why(error: Exception, cwd: str) -> str:

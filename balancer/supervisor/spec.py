@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Final
 
 from balancer.settings.model_pool import Group
+from balancer.supervisor.limits import NO_LIMITS, LimitsSpec
 from balancer.supervisor.restart import RestartPolicy
 
 
@@ -24,6 +25,7 @@ class Launch:
     cwd: str = "/"
     user: str = ""
     host: str = "127.0.0.1"
+    limits: LimitsSpec = NO_LIMITS
     ports: tuple[int, int] | None = None  # first and last; None: any
     handover: str = "port"  # "socket" · "node-cluster"
     mode: str = "proxy"  # "shared" · "pass"

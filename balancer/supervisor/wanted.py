@@ -1,11 +1,13 @@
 """What the settings want of the supervisor: the slots of each pool, in file order of their groups."""
 
+import math
 import re
 import signal
 from typing import NamedTuple
 
 from balancer.pool.comparison import Margins
-from balancer.settings.model_pool import Group, Pool
+from balancer.settings.model_pool import Group, Limits, Pool
+from balancer.supervisor.limits import LimitsSpec
 from balancer.supervisor.observe import Guard
 from balancer.supervisor.restart import RestartPolicy
 from balancer.supervisor.spec import Care, Launch, LivenessSpec, ProbeSpec, upstream_tls
@@ -46,10 +48,24 @@ def _launch(pool: Pool, group: Group) -> Launch:
         env=dict(group.env),
         cwd=group.cwd,
         user=group.user,
+        limits=_limits(pool.limits),
         host=pool.host,
         ports=(pool.ports.first, pool.ports.last) if pool.ports else None,
         handover=pool.handover,
         mode=pool.mode,
+    )
+
+
+def _limits(limits: Limits) -> LimitsSpec:
+    return LimitsSpec(
+        open_files=limits.open_files or None,
+        core=limits.core,
+        address_space=limits.address_space or None,
+        cpu=math.ceil(limits.cpu) or None,
+        nice=limits.nice or None,
+        umask=limits.umask,
+        cpus=limits.cpus.numbers,
+        is_spread=limits.cpus.is_spread,
     )
 
 

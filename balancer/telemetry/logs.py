@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from balancer.telemetry.console import Console, Prefixes, printable
+from balancer.telemetry.log_files import LogFiles
 from balancer.telemetry.ring import Ring
 
 KEPT_LINES = 1000  # per backend
@@ -49,7 +50,16 @@ class Logs:
     format: of the console, "text" or "json", as the balancer's own log: what reads JSON should read nothing else.
     """
 
-    def __init__(self, console: Console | None = None, coloured: bool = False, format: str = "text") -> None:  # noqa: A002
+    def __init__(
+        self,
+        console: Console | None = None,
+        coloured: bool = False,
+        format: str = "text",  # noqa: A002
+        files: LogFiles | None = None,
+    ) -> None:
+        """files: where lines go beside the console, while they are set to a folder."""
+        self.files_as_json = False
+        self._files = files
         self._console = console
         self._json = format == "json"
         self._prefixes = Prefixes(coloured)
@@ -64,6 +74,8 @@ class Logs:
             return
         if len(text) > LINE:
             text = f"{text[:LINE]} … ({len(text) - LINE} more characters)"
+        if pool and self._files is not None and self._files.settings.folder:
+            self._to_file(pool, backend, generation, stream, text)
         line = LogLine(self._recent.next, time.time(), pool, backend, generation, stream, text)
         self._recent.append(line)
         kept = self._kept.get((pool, backend))
@@ -76,6 +88,12 @@ class Logs:
         kept.append(line)
         if self._console is not None:
             self._console.write(self._shown(line))
+
+    def _to_file(self, pool: str, backend: str, generation: int, stream: str, text: str) -> None:
+        assert self._files is not None
+        if self.files_as_json:
+            text = json.dumps(LogLine(0, time.time(), pool, backend, generation, stream, text).to_json())
+        self._files.write(backend, text.encode(errors="replace") + b"\n")
 
     def _shown(self, line: LogLine) -> str:
         if self._json:

@@ -65,6 +65,7 @@ ALLOWED = {
     ("balancer.telemetry.console", "threading"): "a terminal may block for ever, and only a thread may wait for it",
     ("balancer.telemetry.events", "time.time"): "an event has a date, for people and for other machines",
     ("balancer.telemetry.log", "time.time"): "a line has a date",
+    ("balancer.telemetry.log_files", "threading"): "a disk may block for ever, and only a thread may wait for it",
     ("balancer.telemetry.logs", "time.time"): "a line has a date",
     ("balancer.settings.load", "os.environ"): "a door: $RUNTIME_DIRECTORY, and PATH for the check of commands",
     ("balancer.cli.check", "time.time"): "a certificate runs out on a date",
