@@ -80,10 +80,15 @@ async def _secured(plain: trio.SocketStream, tls: UpstreamTls) -> trio.abc.Strea
         stream = trio.SSLStream(plain, context, server_hostname=tls.server_name or None, https_compatible=True)
         await stream.do_handshake()
     except (BalancerError, trio.BrokenResourceError) as error:
-        cause = error.__cause__ or error
-        why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
-        raise ProbeFailed(f"no TLS: {str(why).lower().replace('_', ' ')}") from None
+        raise ProbeFailed(f"no TLS: {_gist(error)}") from None
     return stream
+
+
+def _gist(error: Exception) -> str:
+    """What is behind an error of trio's: OpenSSL's words, if it has some."""
+    cause = error.__cause__ or error
+    found = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
+    return str(found).lower().replace("_", " ")
 
 
 async def _accepted(listening: socket.socket) -> None:
@@ -121,7 +126,7 @@ async def _ask(stream: trio.abc.Stream, authority: str, spec: ProbeSpec) -> None
             peer.feed(bytes(await stream.receive_some(MAX_BODY)))
             body += peer.pieces()
     except (PeerError, trio.BrokenResourceError) as error:
-        why = f" ({error})" if str(error) else ""
+        why = f" ({gist})" if (gist := _gist(error)) else ""
         raise ProbeFailed(f"no whole HTTP response{why}") from None
     if spec.body.search(body[:MAX_BODY]) is None:
         raise WrongAnswer("the body does not contain what health.body asks for")

@@ -84,6 +84,7 @@ def test_files_that_are_something_else(authority: Authority, tmp_path: Path, con
         read_authorities(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.needs("openssl", why="keys that are too short")
 def test_a_key_that_is_too_short_is_refused_in_openssls_words(tmp_path: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:1024", "-nodes", "-keyout", "k", "-out", "c", "-subj", "/CN=a", "-days", "9"],

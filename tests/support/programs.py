@@ -21,6 +21,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "nginx": "nginx-light",
     "node": "nodejs",
+    "openssl": "openssl",
     "promtool": "prometheus",
     "redis-server": "redis-server",
     "ruby": "ruby",
