@@ -203,6 +203,10 @@ class LocalLife:
         self._record("stopping", reason=self._reason)
         if care.stop_message and self._talk is not None:
             self._talk.send("shutdown")
+        if self._handover is not None and self._handover.is_going:
+            # What it still has to do is its own affair: no signal comes between.
+            with trio.move_on_after(care.stop_timeout):
+                await self.process.exited.wait()
         self.process.signal(care.stop_signal)
         with trio.move_on_after(care.stop_timeout):
             await self.process.exited.wait()

@@ -41,6 +41,7 @@ class Handover:
     is_probed = True  # whether it can be asked how it is
     needs_channel = False  # whether it cannot serve without its channel
     longest_line = MAX_LINE  # bytes, of what is sent to it
+    is_going = False  # whether it ends by itself, without a signal
 
     def __init__(self, owner: Owner) -> None:
         """Raises BalancerError when what it needs cannot be had."""

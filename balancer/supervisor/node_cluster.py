@@ -77,8 +77,10 @@ class NodeCluster(Handover):
                 self._first = None
                 self.owner.around.doors.close(self.owner.backend.id)
                 if self._listening.is_set():
+                    self.is_going = True
                     self.talk.leave("closed its server")
             case "exitedAfterDisconnect":
+                self.is_going = True
                 self.talk.leave("disconnected from its cluster")
                 self.talk.send(node.acknowledgement(message))
             case "" if not message.accepted:

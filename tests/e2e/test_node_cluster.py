@@ -87,7 +87,7 @@ async def test_a_worker_that_disconnects_finishes_and_is_replaced_once() -> None
     async with running(text(free_port(), backends=2)) as balancer:
         left = (await balancer.client.post(balancer.url + "/disconnect")).json()
         await balancer.line(f"{left['backend']} | disconnected")
-        await balancer.line(f"{left['backend']} exited")
+        await balancer.line(f'{left["backend"]} exited how="exit code 0"')
         await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]))
         said = await answers(balancer, 4)
         assert {s["backend"] for s in said} == {"web-0", "web-1"}
