@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from balancer.errors import Fault, Reason, Side
-from balancer.http1.chunked import ChunkedReader, FramingError
+from balancer.http1.chunked import AT_ONCE, ChunkedReader, FramingError
 from balancer.http1.heads import RequestHead, parse_request
 from balancer.http1.responses import ResponseHead, parse_response
 from balancer.net.proxy_protocol import Announced, parse_header
@@ -94,6 +94,7 @@ def _raw(folder: str) -> Iterator[bytes]:
 
 
 def _bodies() -> Iterator[bytes]:
+    yield b"\x07" + b"1\r\na\r\n" * (AT_ONCE + 10) + b"0\r\n\r\n"
     for raw in (*_raw("requests"), *_raw("responses")):
         if b"chunked" in raw:
             yield b"\x07" + raw.partition(b"\r\n\r\n")[2]
