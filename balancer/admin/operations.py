@@ -45,6 +45,14 @@ class Operations(Protocol):
         """
         ...
 
+    def plan(self, config: str) -> AsyncIterator[dict[str, Any]]:
+        """What a reload of that file ("" for the balancer's own) would do; nothing is changed.
+
+        Yields one value: {"event": "done", "ok": True, "live": [{"key", "old", "new"}], "backends": {pool: […]}, "restart": […]},
+        or for a file that is wrong {"event": "done", "ok": False, "text": every problem, a line each}.
+        """
+        ...
+
     def restart(self, pool: str, backend: str) -> AsyncIterator[dict[str, Any]]:
         """Replace the processes of a pool, or of one backend ("" for either: all, or whichever has it), without a lost request.
 

@@ -107,6 +107,10 @@ def _reload(operations: Operations, asked: Asked) -> Stream:
     return _progress(operations.reload())
 
 
+def _plan(operations: Operations, asked: Asked) -> Stream:
+    return _progress(operations.plan(_argument(asked, "config", str, default="")))
+
+
 def _restart(operations: Operations, asked: Asked, pool: str = "", name: str = "") -> Stream:
     backend = name or str(_argument(asked, "backend", str, default=""))
     return _progress(operations.restart(pool, backend))
@@ -151,6 +155,7 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], Handler], ...] = tuple(
         ("GET", "/api/v1/events", _events),
         ("GET", "/api/v1/logs", _logs),
         ("POST", "/api/v1/reload", _reload),
+        ("POST", "/api/v1/plan", _plan),
         ("POST", "/api/v1/pools/(?P<pool>[^/]+)/restart", _restart),
         ("POST", "/api/v1/pools/(?P<pool>[^/]+)/scale", _scale),
         ("POST", "/api/v1/pools/(?P<pool>[^/]+)/send", _send),

@@ -20,6 +20,7 @@ VERBS = {
     "schema": "Print the JSON Schema of the file, for editors.",
     "status": "Show pools and backends.",
     "reload": "Read the file again and replace every backend; wait until done.",
+    "plan": "Show what a reload of the file would do; exit 0: nothing, 2: changes, 1: the file is wrong.",
     "restart": "Replace the processes of a pool or a backend without a lost request; wait until done.",
     "scale": "Change the number of backends until the next reload; wait until done.",
     "drain": "Take a backend out of rotation and wait until it is idle; its process keeps running.",

@@ -1,10 +1,13 @@
 """What can be asked of the running balancer: `admin.operations.Operations` over the truth, the rollout, logs and events."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balancer.admin.operations import NotFound
+from balancer.errors import BalancerError
 from balancer.pool.backend import BackendId
+from balancer.supervisor.planning import prediction
 from balancer.supervisor.readings import take_reading
 from balancer.supervisor.resources import Usage
 from balancer.supervisor.status import build_status
@@ -40,6 +43,16 @@ class SupervisorOperations:
     def reload(self) -> AsyncIterator[dict[str, Any]]:
         """Read the file again and replace every backend; yields progress."""
         return self._supervisor.reloads.begin().follow()
+
+    async def plan(self, config: str) -> AsyncIterator[dict[str, Any]]:
+        """What a reload of that file would do."""
+        truth = self._supervisor.truth
+        try:
+            new = await self._supervisor.reloads.load(Path(config) if config else truth.settings.path)
+        except BalancerError as error:
+            yield {"event": "done", "ok": False, "text": str(error)}
+        else:
+            yield {"event": "done", "ok": True, "text": "", **prediction(truth, new)}
 
     def restart(self, pool: str, backend: str) -> AsyncIterator[dict[str, Any]]:
         """Rolling restart of a pool, or of one of its backends."""

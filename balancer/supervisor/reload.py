@@ -4,6 +4,7 @@ Reloads never overlap: a newer one takes over from the one in progress.
 """
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -67,7 +68,7 @@ class Reloads:
         supervisor = self._supervisor
         old = supervisor.truth.settings
         progress.say("reading", f"reading {old.path}")
-        new = await self._load(old)
+        new = await self.load(old.path)
         found = changes(old, new)
         for change in found.restart:
             text = f"{change.key} needs a restart; it stays {change.old or 'as it is'}"
@@ -77,10 +78,11 @@ class Reloads:
         self.version += 1
         return "reload complete"
 
-    async def _load(self, old: Settings) -> Settings:
+    async def load(self, path: Path) -> Settings:
+        """Read a file, for as long as a file may take. Raises SettingsError, RolloutFailed."""
         with trio.move_on_after(LOAD_TIMEOUT):
-            return await trio.to_thread.run_sync(load, old.path, abandon_on_cancel=True)
-        raise RolloutFailed(f"{old.path} could not be read within {LOAD_TIMEOUT:g} s")
+            return await trio.to_thread.run_sync(load, path, abandon_on_cancel=True)
+        raise RolloutFailed(f"{path} could not be read within {LOAD_TIMEOUT:g} s")
 
     async def _follow_names(self, pool: str) -> None:
         trouble = await self._supervisor.names.settled(pool)

@@ -51,6 +51,7 @@ class FakeOperations:
         self.ring = Events()
         self.output = Logs()
         self.stopped = trio.Event()
+        self.planned: dict[str, Any] = {"event": "done", "ok": True, "live": [], "backends": {}, "restart": []}
         self.did: list[tuple[Any, ...]] = []
         self.status_value: Any = STATUS
 
@@ -78,6 +79,10 @@ class FakeOperations:
             raise NotFound("there is no 'gone'")
         self.did.append(what)
         return self.reload()
+
+    async def plan(self, config: str) -> AsyncIterator[dict[str, Any]]:
+        self.did.append(("plan", config))
+        yield self.planned
 
     def restart(self, pool: str, backend: str) -> AsyncIterator[dict[str, Any]]:
         return self._did("restart", pool, backend)

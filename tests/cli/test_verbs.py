@@ -94,6 +94,35 @@ async def test_what_verbs_refuse(cli: Cli, config: Path, arguments: tuple[str, .
         assert operations.did == []
 
 
+async def test_plan_has_three_groups_and_three_exit_codes(cli: Cli, config: Path) -> None:
+    async with running(config) as operations:
+        result = await cli.later("plan", "-c", config)
+        assert (result.code, result.out) == (0, "nothing would change but the processes themselves\n")
+        assert operations.did == [("plan", str(config))]
+        weight = {"key": "pool.web.weight", "old": "1", "new": "2"}
+        operations.planned |= {
+            "live": [weight],
+            "backends": {"web": [{**weight, "old": ""}]},
+            "restart": [{**weight, "new": ""}],
+        }
+        result = await cli.later("plan", "-c", config)
+        assert (result.code, result.err) == (2, "")
+        assert result.out.splitlines() == [
+            "applied live",
+            "  pool.web.weight: 1 → 2",
+            "needs new backends in pool web",
+            "  pool.web.weight: 2, new",
+            "needs a restart",
+            "  pool.web.weight: 1, removed",
+        ]
+        operations.planned = {"event": "done", "ok": False, "text": "new.toml:1: wrong"}
+        result = await cli.later("plan", "-c", config.with_name("new.toml"), "--running", config)
+        assert (result.code, result.err) == (1, "new.toml:1: wrong\n")
+        assert operations.did[-1] == ("plan", str(config.with_name("new.toml")))
+    result = await cli.later("plan", "-c", config.with_name("none.toml"))
+    assert result.code == 1
+
+
 async def test_reload_ends_as_the_reload_does(cli: Cli, config: Path) -> None:
     async with running(config) as operations:
         result = await cli.later("reload", "-c", config)

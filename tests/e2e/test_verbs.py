@@ -166,6 +166,43 @@ async def test_weights_are_exact_from_the_next_request_on() -> None:
         assert [b["weight"] for b in await balancer.backends("web")] == [1, 1, 1]
 
 
+async def test_a_plan_is_what_the_reload_then_does() -> None:
+    text = LISTEN.replace("\n\n", '\npool = "web"\n\n') + pool("web", 2, more=QUICK) + pool("api", 1)
+    text += '[[route]]\npath = "/api"\npool = "api"\n'
+    async with running(text) as balancer:
+        good = balancer.config.read_text()
+        assert (await balancer.command("plan")).returncode == 0
+        await done(balancer, "weight", "web/0", "7")
+        await done(balancer, "drain", "api/0")
+        await done(balancer, "scale", "web", "3")
+        changed = good.replace("[pool.api]", '[pool.api]\nweight = 4\nenv = {SECRET = "s3cret"}')
+        changed = changed.replace("[listen.web]", "[listen.web]\nbacklog = 7")
+        balancer.config.write_text(changed)
+        planned = await balancer.command("plan")
+        assert planned.returncode == 2, planned
+        assert planned.stdout.splitlines() == [
+            "applied live",
+            "  pool.api.weight: 1 → 4",
+            "  weight of web-0: 7 → 1",
+            "  api-0: drained by hand → in rotation",
+            "needs new backends in pool web",
+            "  pool.web.backends: 3 → 2",
+            "needs new backends in pool api",
+            "  pool.api.env.SECRET: (not shown), new",
+            "needs a restart",
+            "  listen.web.backlog: 4096 → 7",
+        ]
+        await done(balancer, "reload")
+        status = await balancer.status()
+        found = {b["name"]: (b["weight"], b["intent"]) for p in status["pools"] for b in p["backends"]}
+        assert found == {"web-0": (1, "serve"), "web-1": (1, "serve"), "api-0": (4, "serve")}
+        left = await balancer.command("plan")
+        assert left.stdout == "needs a restart\n  listen.web.backlog: 4096 → 7\n"
+        balancer.config.write_text("nonsense = 1\n[listen.web]\n")
+        assert "cluster.toml:1: nonsense: unknown key" in (await balancer.command("plan")).stderr
+        assert (await balancer.command("plan")).returncode == 1
+
+
 async def test_messages_reach_one_or_all() -> None:
     command = json.dumps([sys.executable, TALKER, "thread"])
     text = LISTEN + f'[pool.web]\ncommand = {command}\nbackends = 2\nready.when = "message"\n'
