@@ -19,6 +19,7 @@ VERBS = {
     "init": "Write a commented starting file.",
     "schema": "Print the JSON Schema of the file, for editors.",
     "status": "Show pools and backends.",
+    "top": "Show pools and backends live in the terminal, until q.",
     "reload": "Read the file again and replace every backend; wait until done.",
     "plan": "Show what a reload of the file would do; exit 0: nothing, 2: changes, 1: the file is wrong.",
     "restart": "Replace the processes of a pool or a backend without a lost request; wait until done.",

@@ -26,9 +26,14 @@ def show(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
+    console.print(made(columns, rows, console.width))
+
+
+def made(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """The table for so many columns of characters."""
     cells = [max((len(row[index]) for row in rows), default=0) for index in range(len(columns))]
     whole = sum(max(len(column.name), size) + 2 for column, size in zip(columns, cells, strict=True)) - 2
-    is_narrow = whole > console.width
+    is_narrow = whole > width
     table = Table(box=None, pad_edge=False, padding=(0, 1 if is_narrow else 2, 0, 0), header_style="dim")
     for column in columns:
         name = column.short if column.short and is_narrow else column.name
@@ -37,4 +42,4 @@ def show(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         # Text, not markup: a name in square brackets is a name.
         line = zip(columns, row, strict=True)
         table.add_row(*(Text(text, style=column.styles.get(text, "")) for column, text in line))
-    console.print(table)
+    return table
