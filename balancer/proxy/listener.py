@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable
 from heapq import nsmallest
 from math import inf
-from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic
 from typing import Final
 
@@ -39,7 +38,6 @@ _RESERVED: Final = 128  # descriptors for all but connections: listeners, kept p
 _BURST: Final = 64  # connections accepted before other tasks get a turn
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _RETRY: Final = 0.1  # seconds until the next try when the kernel refuses; Go's and trio's own servers take 5 to 100 ms
-_SPARE: Final = 32  # descriptors for the channel, listeners, logs and a few pipes
 _SILENCE: Final = 10.0  # seconds between two complaints of a kind
 _EVICT_AT_ONCE: Final = 64  # idle ones looked up per search: a search goes over all connections
 _SEARCH_AGAIN: Final = 0.05  # seconds after a search that found nobody
@@ -61,10 +59,6 @@ class Listener:
         self._is_unix = sock.family is socket.AF_UNIX
         self._evictable: list[tuple[float, Client]] = []  # (since when, who), the oldest last
         self._complained: dict[str, float] = {}
-        # Half of the descriptors are for backends: a client that cannot be served has not been given anything.
-        self._affordable = max(_SPARE, (getrlimit(RLIMIT_NOFILE)[0] - _SPARE) // 2)
-        if self._affordable < service.view.picture.max_connections:
-            self._complain("the limit on open files allows fewer connections", connections=str(self._affordable))
         self._search_at = 0.0
         # Each client may need a connection to a backend too.
         self._most = max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED) // 2)

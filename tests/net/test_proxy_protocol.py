@@ -175,7 +175,8 @@ async def ends(nursery: trio.Nursery) -> AsyncIterator[Ends]:
 async def test_what_follows_stays_on_the_wire(ends: Ends, name: str) -> None:
     header, expected = GOOD[name]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_drip, ends.theirs, header + b"\x16\x03\x01 hello")
+        # Its end comes together with what follows.
+        nursery.start_soon(_drip, ends.theirs, [*header[:-3]], header[-3:] + b"\x16\x03\x01 hello")
         with trio.fail_after(5):
             assert (await receive_header(ends.wire))[:3] == expected
             rest = b""
@@ -183,11 +184,11 @@ async def test_what_follows_stays_on_the_wire(ends: Ends, name: str) -> None:
                 rest += await ends.wire.receive()
 
 
-async def _drip(sock: socket.socket, data: bytes) -> None:
-    for byte in data:
+async def _drip(sock: socket.socket, slowly: list[int], at_once: bytes) -> None:
+    for byte in slowly:
         sock.send(bytes([byte]))
-        await trio.lowlevel.checkpoint()
         await trio.testing.wait_all_tasks_blocked()
+    sock.send(at_once)
 
 
 @pytest.mark.parametrize(("sent", "reason"), [(b"", Reason.CLIENT_GONE), (b"PROXY TC", Reason.BAD_PROXY_HEADER)])

@@ -1,5 +1,6 @@
 """Before the first request: PROXY headers, networks that may not come, connections and requests that are too many."""
 
+import resource
 import struct
 from contextlib import AsyncExitStack
 
@@ -203,10 +204,11 @@ async def test_who_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_half_of_the_descriptors_are_for_backends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balancer.proxy.listener.getrlimit", lambda _: (112, 4096))
-    async with front(Origin()) as proxy, AsyncExitStack() as stack:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (208, 4096))
+    async with front(Origin(), proxy={"header_timeout": 30}) as proxy, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(proxy.client()) for _ in range(45)]
         assert (await proxy.ask()).status == 200
         for client in clients[:5]:
-            assert await client.closed()
+            assert await client.closed(2)
+        assert len(proxy.proxy.service.clients) <= 40
         assert any("open files" in message["event"] for message in proxy.heard("log"))
