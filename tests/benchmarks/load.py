@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.benchmarks.handshakes import trusting_all
 from tests.support.programs import find
 
 SCRIPT = Path(__file__).with_name("requests.lua")
@@ -22,6 +23,7 @@ class Shape:
     connection: str = "keep"  # or "close": a new connection for each request
     connections: int = 64
     different: int = 4096  # so many heads, in turn
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def send(shape: Shape, port: int, core: int, seconds: float) -> Counted:
     # wrk counts whole seconds only.
     command = [
         "taskset", "-c", str(core), find("wrk") or "wrk", "-t1", f"-c{shape.connections}", f"-d{max(1, round(seconds))}s",
-        "--timeout", "10s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}/", "--",
+        "--timeout", "10s", "-s", str(SCRIPT), f"{'https' if shape.tls else 'http'}://127.0.0.1:{port}/", "--",
         str(shape.different), shape.method, shape.path, str(shape.body), shape.connection,
     ]  # fmt: skip
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 30)
@@ -60,7 +62,11 @@ def send(shape: Shape, port: int, core: int, seconds: float) -> Counted:
 
 def look(shape: Shape, port: int) -> None:
     """Ask once by hand: wrk would take any 200 for an answer. Raises RuntimeError when it is not the origin's, whole."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = (
+        http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=trusting_all())
+        if shape.tls
+        else http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    )
     path = "/shop" if shape.path == "*" else shape.path
     connection.request(shape.method, path, b"x" * shape.body, {"Host": "www.example.com"})
     answer = connection.getresponse()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.benchmarks.cpu import cpu_seconds, memory_bytes
+from tests.benchmarks.handshakes import count
 from tests.benchmarks.load import Shape, idle_connections, send
 from tests.benchmarks.peers import Peer
 
@@ -48,7 +49,7 @@ def by_request(shape: Shape) -> Callable[[Peer, Conditions], Measured]:
 
     def measure(peer: Peer, conditions: Conditions) -> Measured:
         before = cpu_seconds(peer.pid)
-        counted = send(shape, peer.port, conditions.load_core, conditions.seconds)
+        counted = send(shape, port_of(peer, shape), conditions.load_core, conditions.seconds)
         spent = cpu_seconds(peer.pid) - before
         numbers = {
             "req/s": counted.requests / counted.seconds,
@@ -67,7 +68,7 @@ def by_byte(shape: Shape) -> Callable[[Peer, Conditions], Measured]:
 
     def measure(peer: Peer, conditions: Conditions) -> Measured:
         before = cpu_seconds(peer.pid)
-        counted = send(shape, peer.port, conditions.load_core, conditions.seconds)
+        counted = send(shape, port_of(peer, shape), conditions.load_core, conditions.seconds)
         spent = cpu_seconds(peer.pid) - before
         gigabytes = (counted.requests * shape.body if shape.body else counted.received) / 1e9
         numbers = {
@@ -78,6 +79,20 @@ def by_byte(shape: Shape) -> Callable[[Peer, Conditions], Measured]:
         return Measured(numbers, counted.trouble)
 
     return measure
+
+
+def port_of(peer: Peer, shape: Shape) -> int:
+    """Where a request of that shape goes."""
+    return peer.tls_port if shape.tls else peer.port
+
+
+def resumed(peer: Peer, conditions: Conditions) -> Measured:
+    """Processor time for a TLS connection that takes up an earlier session, with one request."""
+    before = cpu_seconds(peer.pid)
+    found, trouble = count(peer.tls_port, conditions.load_core, conditions.seconds)
+    spent = cpu_seconds(peer.pid) - before
+    numbers = {"req/s": found / conditions.seconds, "CPU µs per request": spent / max(found, 1) * 1e6}
+    return Measured(numbers | {"core busy %": spent / conditions.seconds * 100}, trouble)
 
 
 def idle_memory(peer: Peer, conditions: Conditions) -> Measured:
@@ -114,5 +129,19 @@ ROWS = [
         by_byte(Shape("/upload", "POST", UPLOAD, answer=8, connections=16, different=8)),
         "CPU ms per GB",
     ),
+    Row("tls-small", "small GET over TLS, kept connections", by_request(Shape(tls=True)), "CPU µs per request"),
+    Row(
+        "tls-10m",
+        "10 MB download over TLS",
+        by_byte(Shape("/files/10m", answer=10_000_000, connections=8, different=16, tls=True)),
+        "CPU ms per GB",
+    ),
+    Row(
+        "tls-full",
+        "a TLS connection with a full handshake and one request",
+        by_request(Shape(connection="close", tls=True)),
+        "CPU µs per request",
+    ),
+    Row("tls-resumed", "the same with a resumed session", resumed, "CPU µs per request"),
     Row("idle", "memory of an idle connection", idle_memory, "KB per connection", fresh=True),
 ]
