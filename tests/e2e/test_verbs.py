@@ -122,6 +122,8 @@ async def test_one_drained_gets_nothing_from_the_next_request_on() -> None:
         await done(balancer, "drain", "web-1")
         await done(balancer, "reload")
         assert set(await answering(balancer, 30)) == {"web-0", "web-1", "web-2"}
+        await done(balancer, "restart", "web/1")
+        assert set(await answering(balancer, 30)) == {"web-0", "web-1", "web-2"}
 
 
 async def test_a_drain_names_what_it_waits_for() -> None:

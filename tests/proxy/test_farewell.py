@@ -102,6 +102,8 @@ async def test_whoever_does_not_part_is_cut_off(who: str) -> None:
     async with front(origin) as proxy, proxy.client() as client:
         await client.send(UPGRADE % protocol)
         await client.head()
+        if "frame" in who:
+            assert await client.take(4) == b"\x82\x05he"
         await drain(proxy, origin, 0.01)
         if "answer" in who:
             assert await client.take(len(GOING_AWAY)) == GOING_AWAY
