@@ -43,3 +43,18 @@ def test_host_patterns(host: str, meant: str) -> None:
 def test_what_is_no_host_pattern(host: object) -> None:
     with pytest.raises(ValueError, match="host"):
         values.parse_host_pattern(host)
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second"),
+    [("", 0.0), ("100/s", 100.0), ("90/m", 1.5), ("7/m", 7 / 60), ("1000/h", 1000 / 3600), ("1/h", 1 / 3600)],
+)
+def test_rates(text: str, per_second: float) -> None:
+    assert values.parse_rate(text) == per_second
+    assert values.format_rate(per_second) == text
+
+
+@pytest.mark.parametrize("text", ["100", "0/s", "-1/s", "1.5/s", "100/sec", "100 / s", "/s", 100])
+def test_what_is_no_rate(text: object) -> None:
+    with pytest.raises(ValueError, match=r"not a rate; expected .* such as \"100/s\""):
+        values.parse_rate(text)
