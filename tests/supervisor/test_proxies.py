@@ -90,6 +90,28 @@ async def test_a_drain_is_over_when_every_proxy_says_so() -> None:
             await s.proxies.drained(mute.id)
 
 
+async def test_one_that_is_put_back_is_in_use_again_whatever_comes_late() -> None:
+    async with stage() as s:
+        backend = s.backend()
+        await s.applied()
+        backend.drain(0.0)
+        s.g.truth.touch()
+        with trio.fail_after(PATIENCE):
+            await s.proxies.drained(backend.id)
+        backend.serve()
+        s.g.truth.touch()
+        await s.applied()
+        live = s.proxies.live.values()
+        assert all(proxy.holds(backend.id) for proxy in live)
+        for proxy in live:
+            s.proxies._hear(proxy, {"type": "drained", "backend": "web-0", "generation": 1})
+        assert all(proxy.holds(backend.id) for proxy in live)
+        backend.drain(0.0)
+        s.g.truth.touch()
+        with trio.fail_after(PATIENCE):
+            await s.proxies.drained(backend.id)
+
+
 async def test_what_changed_in_one_turn_is_one_snapshot() -> None:
     async with stage() as s:
         await s.applied()
