@@ -9,7 +9,7 @@ from typing import Any
 import tomli
 from pydantic import ValidationError
 
-from balancer.settings import checks, handovers, machine, tls, unavailable
+from balancer.settings import checks, handovers, machine, tls
 from balancer.settings.checks import Finding
 from balancer.settings.explain import keys_beside, message, nearest
 from balancer.settings.locate import Lines, locate
@@ -67,7 +67,7 @@ def read(
                 problems.append(_problem(name, lines, key, message(detail)))
                 # Judged again without it, so that what is wrong elsewhere is found in the same run.
                 faulty |= {*_void(key), _take_out(document, key)}
-    between = (part.findings(settings) for part in (checks, handovers, tls, unavailable))
+    between = (part.findings(settings) for part in (checks, handovers, tls))
     found = chain.from_iterable(between)
     if on_this_machine:
         found = chain(found, machine.findings(settings, environ), tls.file_findings(settings))

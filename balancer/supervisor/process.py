@@ -37,6 +37,7 @@ from balancer.supervisor.truth import Truth
 from balancer.supervisor.turns import Turns
 from balancer.supervisor.verbs import Verbs
 from balancer.supervisor.wanted import wanted_slots
+from balancer.supervisor.watch import Watches
 from balancer.telemetry.ledger import Ledger
 from balancer.telemetry.table import Table
 
@@ -198,6 +199,8 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.turns.run, name="turns")
                 nursery.start_soon(self.recycler.run, name="recycler")
+                watches = Watches(self.truth, self.events, lambda pool: self.verbs.restart(pool))
+                nursery.start_soon(watches.run, name="watches")
 
     async def _serve_admin(self) -> None:
         try:

@@ -18,6 +18,7 @@ _WARNINGS: Final = frozenset(
     {
         "crashed",
         "hung",
+        "watch failed",
         "silent",
         "quarantined",
         "hold",

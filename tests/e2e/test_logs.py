@@ -20,6 +20,7 @@ def talk():
         number += 100
         for start in range(0, len(data), 333):
             os.write(1, data[start:start + 333])
+        threading.Event().wait(0.003)
 threading.Thread(target=talk, daemon=True).start()
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
