@@ -226,7 +226,7 @@ class Client:
             goes_on, is_reusable = await self._answer(x, response, upstream)
             if pool.blame.present:
                 service.view.acquit(pool, x.fingerprint)
-            self._lingers = not goes_on and (x.upload is not None or wire.readable)
+            self._lingers = not goes_on and (x.upload is not None or (wire.readable and not wire.is_silent()))
             return goes_on
         except Fault as fault:
             x.fault = fault
