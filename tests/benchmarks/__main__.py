@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from tests.benchmarks import distribution, own
+from tests.benchmarks import distribution, own, skew
 from tests.benchmarks.origin import Origin
 from tests.benchmarks.peers import STARTS, Peer
 from tests.benchmarks.process import cores, raise_open_files, temporary_folder
@@ -17,7 +17,7 @@ from tests.benchmarks.report import markdown, plot
 from tests.benchmarks.rows import ROWS, Conditions, Measured, Row
 
 RESULTS = Path(__file__).with_name("results")
-OWN = ("start", "reload", "distribution")
+OWN = ("start", "reload", "distribution", "skew")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
             own_lines += own.reloads(2 if given.smoke else 20)
         if "distribution" in wanted:
             own_lines += distribution.lines(given.seconds)
+    if "skew" in wanted:
+        own_lines += skew.lines(given.seconds, given.repeat, [*peers, "envoy"], peer_core, load_core)
     about = [
         f"`{' '.join(['python -m tests.benchmarks', *(arguments if arguments is not None else sys.argv[1:])])}`",
         f"{processor()}, {platform.system()} {platform.release()}, Python {platform.python_version()}",
