@@ -203,7 +203,9 @@ class _Link:
                     if not isinstance(value, dict) or value.get("cmd") != "NODE_HANDLE":
                         return True, value
                     if self._descriptors:
-                        self._connections.append(socket.socket(fileno=self._descriptors.popleft()))
+                        connection = socket.socket(fileno=self._descriptors.popleft())
+                        connection.setblocking(True)
+                        self._connections.append(connection)
                 if self.sock is None or self._connections:
                     return False, None
                 try:

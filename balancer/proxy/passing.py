@@ -110,6 +110,7 @@ class Passer:
                 for _ in range(_BURST):
                     connection, _ = self._sock.accept()
                     with connection:
+                        connection.setblocking(False)  # Node.js takes it as it is, and would stand still in write()
                         self._service.cells[self._base + CONNECTIONS_TOTAL] += 1
                         await self._pass(connection)
             except (BlockingIOError, ConnectionAbortedError):

@@ -120,6 +120,7 @@ class NodeCluster(Handover):
                 self.owner.around.truth.touch()
             else:
                 self.record("listens too", address=f"{host}:{port}")
+            sock.setblocking(False)  # Node takes what it is passed as it is, and would stand still in accept()
             talk.send(node.socket_answer(listen), [sock.fileno()])
 
     def _share(self, talk: Conversation, listen: node.Listen) -> None:
@@ -129,6 +130,8 @@ class NodeCluster(Handover):
             ports = ", ".join(str(place_of(sock)[1]) for sock in shared)
             # The program would refuse the socket: Node compares the port with the one that was asked for.
             raise OSError(errno.EADDRNOTAVAIL, f'in mode "shared" its port must be that of the listener: {ports}')
+        # As `_bind`; here the others that have it would wake for a connection that one of them takes.
+        fitting[0].setblocking(False)
         talk.send(node.socket_answer(listen), [fitting[0].fileno()])
 
     def _is_listening(self, talk: Conversation, port: int) -> None:
