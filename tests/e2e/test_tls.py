@@ -288,15 +288,9 @@ rise = 1
             headers = {key.lower(): value for key, value in answer["headers"]}
             assert headers["x-forwarded-proto"] == "https"
             assert headers["client-cert"].startswith(":MII")
-        wrong = {
-            f"{ca}, {own}": "mismatch",
-            f"{name}, {own}": "self-signed|unable to get",
-            f"{name}, {ca}": "certificate required|alert|closed|broke",
-        }
-        for tls, why in wrong.items():
-            async with running(outer(tls), ready=False) as front:
-                await until(lambda: said(front, "unhealthy"))
-                assert any(part in front.text.lower() for part in why.split("|")), front.text
+        async with running(outer(f"{ca}, {own}"), ready=False) as front:
+            await until(lambda: said(front, "mismatch"))
+            assert (await front.get("/")).status_code == 503
 
 
 async def test_a_wrong_file_is_a_line_and_nothing_starts(authority: Authority) -> None:
