@@ -15,6 +15,7 @@ from typing import Final
 # falsely about once in 40 times at worst; EARLY, which is asked again and again within a window, about once in 700 each.
 SURE: Final = 2.0
 EARLY: Final = 3.0
+_EARLY_TIMES: Final = 2  # the same for response times: as many times slower, and as many times more requests
 # Seconds that the mean must be longer too: twice as long as half a millisecond is what a cold cache makes.
 LEAST_DELAY: Final = 0.003
 
@@ -120,7 +121,10 @@ def compare(
         f"responses took {_shown(new.mean)} on the mean and {_shown(new.percentile(0.95, bounds))} at the 95th percentile, "
         f"{_shown(old.mean)} and {_shown(old.percentile(0.95, bounds))} on the old ones"
     )
-    if min(sum(new.buckets), sum(old.buckets)) >= margins.fewest and _is_slower(new, old, margins.slowdown, bounds):
+    # A process that has just begun is slow at first: before the window is over, only what is far too slow counts.
+    times_over = 1 if certainty <= SURE else _EARLY_TIMES
+    limit = (1 + margins.slowdown) * times_over
+    if min(sum(new.buckets), sum(old.buckets)) >= margins.fewest * times_over and _is_slower(new, old, limit, bounds):
         return Verdict.WORSE, times
     return Verdict.GOOD, f"{errors}; {times}"
 
@@ -131,9 +135,8 @@ def _standard_error(new: Sample, old: Sample) -> float:
     return sqrt(share * (1 - share) * (1 / new.requests + 1 / old.requests))
 
 
-def _is_slower(new: Sample, old: Sample, slowdown: float, bounds: Sequence[float]) -> bool:
+def _is_slower(new: Sample, old: Sample, limit: float, bounds: Sequence[float]) -> bool:
     # Both: a single request of a minute moves the mean, a bucket's border the percentile.
-    limit = 1 + slowdown
     return (
         new.mean > old.mean * limit
         and new.mean - old.mean > LEAST_DELAY

@@ -55,7 +55,7 @@ def by_old(traffic: Traffic) -> set[str]:
         (("--exit-at-boot", "3"), 0, "web-0 ended with exit code 3 before it was ready"),
         (("--never-listen",), 0, "web-0 was not ready within 1 s"),
         ((*DELAY, "--errors", "0.2"), 40, "requests failed ("),
-        (("--delay", "0.1"), 0, "responses took 10"),
+        (("--delay", "0.1"), 0, "responses took 1"),
         ((*DELAY, "--crash-after", "50"), 3, "web-0 (generation 2) crashed after "),
     ],
     ids=["exits at boot", "never ready", "a fifth fails", "ten times slower", "crashes after fifty"],

@@ -78,6 +78,14 @@ def test_the_sentence_gives_the_numbers() -> None:
     assert text == "3 requests on the new ones, fewer than rollout.min_requests = 20"
 
 
+def test_a_slow_start_is_no_early_verdict() -> None:
+    old = took(200, 0.02)
+    for new in (took(30, 0.2), took(50, 0.07)):
+        assert verdict(new, old) is Verdict.WORSE
+        assert verdict(new, old, certainty=EARLY) is Verdict.GOOD
+    assert verdict(took(50, 0.2), old, certainty=EARLY) is Verdict.WORSE
+
+
 def test_requests_without_an_answer_count_as_slow_ones() -> None:
     assert verdict(Sample(), took(200, 0.02)) is Verdict.INCONCLUSIVE
     assert verdict(Sample().waiting([0.5 + 0.1 * i for i in range(30)], BOUNDS), took(200, 0.02)) is Verdict.WORSE
