@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from balancer.admin.operations import BadArguments, NotFound, OperationFailed, Operations
+from balancer.admin.page import POLICY, asset
 from balancer.errors import BalancerError
 
 JSON = "application/json"
@@ -16,7 +17,7 @@ EVENT_STREAM = "text/event-stream"
 TEXT = "text/plain; charset=utf-8"
 LAST_MAX = 100_000
 
-_HINT = "try /metrics, /healthz, /readyz, /api/v1/status, /api/v1/events or /api/v1/logs"
+_HINT = "try /, /metrics, /healthz, /readyz, /api/v1/status, /api/v1/events or /api/v1/logs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ def answer(operations: Operations, asked: Asked) -> Answer | Stream:
 def error(status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """A plain JSON error."""
     return Answer(status, JSON, _line({"error": message}), headers)
+
+
+def _page(operations: Operations, asked: Asked, name: str = "index.html") -> Answer:
+    content_type, body = asset(name)
+    return Answer(200, content_type, body, (("Content-Security-Policy", POLICY), ("Referrer-Policy", "no-referrer")))
 
 
 def _metrics(operations: Operations, asked: Asked) -> Answer:
@@ -148,6 +154,8 @@ Handler = Callable[..., Answer | Stream]
 _ROUTES: tuple[tuple[str, re.Pattern[str], Handler], ...] = tuple(
     (method, re.compile(path), handler)
     for method, path, handler in (
+        ("GET", "/", _page),
+        ("GET", "/(?P<name>page[.](?:js|css))", _page),
         ("GET", "/metrics", _metrics),
         ("GET", "/healthz", _healthz),
         ("GET", "/readyz", _readyz),

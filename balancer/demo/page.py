@@ -13,7 +13,7 @@ PAGE = """<!doctype html>
 </style>
 <h1>balancer demo</h1>
 <p><code>ABOUT</code></p>
-<p>Reload this page: another backend answers. Or click, and watch <code>balancer top</code>.</p>
+<p>Reload this page: another backend answers. Or click, and watch <a href="http://127.0.0.1:9901/">the status page</a>.</p>
 <table>
   <tr><td><a href="/headers">/headers</a><td>what arrived, with what the balancer added
   <tr><td><a href="/slow?seconds=2">/slow?seconds=2</a><td>an answer that takes its time
@@ -26,7 +26,7 @@ PAGE = """<!doctype html>
   <tr><td><a href="/hang">/hang</a><td>is never answered
   <tr><td><a href="/freeze">/freeze</a><td>the process stops working: its probe notices
   <tr><td><form method="post" action="/crash"><button>/crash</button></form><td>the process dies and is replaced; a POST,
-      because a GET is tried again on the next backend, which then dies too
+      so that nothing tries it again
 </table>
 <h2>WebSocket</h2>
 <form id="say"><input id="text" value="hello" autocomplete="off"> <button>send</button></form>

@@ -67,7 +67,6 @@ async def test_readiness_says_why_not(operations: FakeOperations) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "part"),
     [
-        ("GET", "/", 404, "/metrics"),
         ("GET", "/api/v1/nothing", 404, "nothing"),
         ("DELETE", "/api/v1/status", 405, "takes GET"),
         ("GET", "/api/v1/reload", 405, "takes POST"),

@@ -16,6 +16,7 @@ import pytest
 PACKAGES = {
     "ab": "apache2-utils",
     "caddy": "caddy",
+    "chromium": "chromium",
     "curl": "curl",
     "go": "golang-go",
     "haproxy": "haproxy",
