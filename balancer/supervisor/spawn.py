@@ -18,6 +18,7 @@ import trio
 
 from balancer.errors import BalancerError
 from balancer.settings.programs import ProgramNotFound, resolve, search_path
+from balancer.supervisor.guard import GUARD
 
 _PR_SET_PDEATHSIG: Final = 1
 _KILL_TIME: Final = 1.0  # seconds
@@ -78,6 +79,7 @@ class Process:
             # Cancelled, it has just been killed; the kernel needs a moment for that.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _KILL_TIME):
                 await trio.lowlevel.wait_readable(self._pidfd)
+            GUARD.remove(self.pid)
             self._reap()
             ended()
             self.exited.set()
@@ -121,8 +123,8 @@ def start(
     """Start `command` (program first, searched in `env`'s PATH) with exactly `env`; `descriptors` keep their numbers in it.
 
     user: "" for ours, else with all of that user's groups (needs root). listening: stand in it from 3 on, and LISTEN_PID is set; then no
-    number of `descriptors` may be below 64. prepare: called in it, while it is still our user. SIGKILL reaches it when this process
-    dies. Raises CannotStart.
+    number of `descriptors` may be below 64. prepare: called in it, while it is still our user. SIGKILL reaches it and its group when
+    this process dies. Raises CannotStart.
     """
     try:
         words = resolve(command, cwd, env.get("PATH", os.defpath))
@@ -168,6 +170,7 @@ def start(
             pass_fds=[*descriptors, *places],
             preexec_fn=begin,
         )
+        GUARD.add(popen.pid)
         return Process(popen, out, err)
     except (OSError, subprocess.SubprocessError) as error:
         os.close(out)

@@ -1,12 +1,14 @@
 """Deaths and stops of a real balancer: what is killed comes back, what is asked to stop finishes first, nothing is left."""
 
+import json
 import os
 import signal
+import sys
 
 import psutil
 import trio
 
-from tests.support.apps import LISTEN, pool
+from tests.support.apps import APP, LISTEN, pool
 from tests.support.load import load
 from tests.support.running import running
 
@@ -74,6 +76,18 @@ async def test_a_killed_supervisor_leaves_no_orphans() -> None:
     async with running(LISTEN + pool("web", 2, "--ignore-term"), exit_code=None) as balancer:
         children = balancer.processes()
         assert len(children) >= 3
+        balancer.signal(signal.SIGKILL)
+        await balancer.wait()
+        with trio.fail_after(3):
+            while [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:  # noqa: ASYNC110
+                await trio.sleep(0.01)  # processes of another parent: there is no event to wait for
+
+
+async def test_what_backends_started_in_turn_is_no_orphan_either() -> None:
+    shell = json.dumps(["sh", "-c", f"{sys.executable} {APP} --host {{host}} --port {{port}}; true"])
+    async with running(LISTEN + f"[pool.web]\ncommand = {shell}\nbackends = 2\n", exit_code=None) as balancer:
+        children = balancer.processes()
+        assert len([p for p in children if APP.name in " ".join(p.cmdline())]) == 4
         balancer.signal(signal.SIGKILL)
         await balancer.wait()
         with trio.fail_after(3):
