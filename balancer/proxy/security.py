@@ -17,8 +17,8 @@ from balancer.net.wire import Wire
 if TYPE_CHECKING:
     from balancer.pool.snapshot import ListenerPicture
 
-HANDSHAKES: Final = 512  # at a time; each holds some 50 KB, which anybody may have without a word of HTTP
-_STALLED: Final = 1.0  # seconds without an answer: such a handshake makes room for another; a round trip takes less
+HANDSHAKES: Final = 1024  # at a time; each holds some 30 KB, which anybody may have without a word of HTTP
+_STALLED: Final = 0.5  # seconds without an answer: such a handshake makes room for another if there is none
 _LOOK_AGAIN: Final = 0.1
 _HANDSHAKE_RECORD: Final = 0x16
 
