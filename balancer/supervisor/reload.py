@@ -95,6 +95,7 @@ class Reloads:
         leaving = {name: old.pool[name] for name in found.pools_removed}
         before = supervisor.material.load(new)
         truth.extra = {**leaving, **{name: new.pool[name] for name in found.pools_added}}
+        finished: list[str] = []
         complete = False
         try:
             for name in found.pools_added:
@@ -112,7 +113,14 @@ class Reloads:
                     await rollout.run(wanted_slots(pool), pool.rollout.surge.of(pool.backend_count))
                     await self._follow_names(name)
                     settled[name] = pool
+                    finished.append(name)
             complete = True
+        except RolloutFailed as failure:
+            if not finished:
+                raise
+            raise RolloutFailed(
+                f"{failure}; replaced before that, and left so: pool {', '.join(finished)}"
+            ) from failure
         finally:
             if not complete:
                 # What a reload that failed, or was taken over from, leaves behind is what ran before, but for the pools that it finished.

@@ -1,8 +1,12 @@
 """Observed rollouts of a real balancer under load: five kinds of bad release, and troubles that are nobody's release (FIELD F1)."""
 
+import os
+import signal
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.apps import LISTEN, app, pool
@@ -22,6 +26,7 @@ observe = "1.5s"
 max_error_rate = "5%"
 """
 DELAY = ("--delay", "0.01")
+Status = dict[str, Any]
 
 
 async def release(balancer: Balancer, *options: str) -> CompletedProcess[str]:
@@ -130,3 +135,51 @@ async def test_a_release_that_answers_nothing_is_taken_back() -> None:
         assert done.returncode == 1, done
         assert "responses took" in done.stderr
         await is_untouched(balancer)
+
+
+async def test_while_it_observes_crashes_and_newer_reloads_find_the_old_release() -> None:
+    more = OBSERVED.replace('"1.5s"', '"60s"')
+    text = LISTEN + pool("web", 2, *DELAY, more=more)
+    async with running(text) as balancer, load(balancer.port, rate=100) as traffic:
+        await traffic.more(20)
+        good = balancer.config.read_text()
+        balancer.config.write_text(good.replace(app(*DELAY), app("--delay", "0.011")))
+        balancer.signal(signal.SIGHUP)
+        status = await balancer.until(lambda s: len(s["pools"][0]["backends"]) == 3 and all(ready(s)))
+        old = next(b["pid"] for b in status["pools"][0]["backends"] if (b["name"], b["generation"]) == ("web-0", 1))
+        os.kill(old, signal.SIGKILL)
+        # Generation 2 is the one under observation; what follows on the one that died is of the old release.
+        status = await balancer.until(
+            lambda s: generations(s) == [("web-0", 2), ("web-0", 3), ("web-1", 1)] and all(ready(s))
+        )
+        delays = [psutil.Process(b["pid"]).cmdline()[-1] for b in status["pools"][0]["backends"]]
+        assert delays == ["0.011", "0.01", "0.01"]
+        balancer.config.write_text(good.replace('"60s"', '"500ms"'))
+        done = await balancer.command("reload")
+        assert done.returncode == 0, done
+        assert "a newer reload took over" in balancer.text
+        backends = await balancer.backends("web")
+        assert [psutil.Process(b["pid"]).cmdline()[-1] for b in backends] == ["0.01", "0.01"]
+        assert [(b["name"], b["takes_requests"]) for b in backends] == [("web-0", True), ("web-1", True)]
+        assert traffic.failures.total() <= 3, (
+            traffic.failures
+        )  # what was on the one that was killed and could not be sent twice
+
+
+async def test_what_was_replaced_before_is_named() -> None:
+    first = pool("api", 1, more='[pool.api.ready]\ntimeout = "5s"')
+    text = LISTEN.replace("\n\n", '\npool = "api"\n\n') + first + pool("web", 1, *DELAY)
+    async with running(text + '[[route]]\npath = "/web"\npool = "web"\n') as balancer:
+        done = await release(balancer, "--exit-at-boot", "3")
+        assert done.returncode == 1
+        assert "before it was ready; replaced before that, and left so: pool api" in done.stderr
+
+
+def ready(status: Status) -> list[bool]:
+    """Of each process of the first pool, whether it takes requests."""
+    return [bool(backend["takes_requests"]) for backend in status["pools"][0]["backends"]]
+
+
+def generations(status: Status) -> list[tuple[str, int]]:
+    """(name, generation) of each process of the first pool."""
+    return [(backend["name"], backend["generation"]) for backend in status["pools"][0]["backends"]]
