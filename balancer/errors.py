@@ -82,6 +82,13 @@ class Fault(BalancerError):
         self.moment = moment
         self.detail = detail
 
+    def again(self) -> "Fault":
+        """The same fault, to be raised where this one is kept.
+
+        What is kept and raised forms a ring with the frames that know its keeper, and all of it stays until a collection of garbage.
+        """
+        return Fault(self.side, self.reason, self.moment, self.detail)
+
 
 class ChannelClosed(BalancerError):
     """The other end of a channel is gone."""

@@ -127,7 +127,7 @@ class TlsWire(Wire):
                 if more is not None:
                     return more
             if self._fault is not None:
-                raise self._fault
+                raise self._fault.again()
             if not self.readable:
                 self.reader = current_task()
                 await wait_task_rescheduled(self._abort_reader)

@@ -154,16 +154,16 @@ class Wire:
 
     def interrupt(self, fault: Fault) -> None:
         """End every wait on this wire, the present ones and the next, by raising `fault`."""
-        self._fault = fault
+        self._fault = fault.again()  # it may come here from where it was raised
         for task in (self.reader, self.writer):
             if task is not None:
-                reschedule(task, outcome.Error(fault))
+                reschedule(task, outcome.Error(fault.again()))
         self.reader = self.writer = None
 
     async def wait_readable(self) -> None:
         """Until there may be something to read. Raises the fault of an interruption."""
         if self._fault is not None:
-            raise self._fault
+            raise self._fault.again()
         if not self.readable:
             self.reader = current_task()
             await wait_task_rescheduled(self._abort_reader)
@@ -171,7 +171,7 @@ class Wire:
     async def wait_writable(self) -> None:
         """Until there may be room to write, `write_timeout` at most. Raises the fault of an interruption."""
         if self._fault is not None:
-            raise self._fault
+            raise self._fault.again()
         if not self._wants_writable:
             self._wants_writable = True
             self._poller.want_writable(self)
@@ -196,7 +196,7 @@ class Wire:
                         self.readable = False
                     return data
             if self._fault is not None:
-                raise self._fault
+                raise self._fault.again()
             if not self.readable:
                 self.reader = current_task()
                 await wait_task_rescheduled(self._abort_reader)

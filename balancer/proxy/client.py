@@ -180,6 +180,7 @@ class Client:
             return await self._refuse(x, None, fault)
         finally:
             self.exchange = None
+            x.let_go()
 
     def _check_rate(self, x: Exchange) -> None:
         limits = self._service.view.limits.get(self.listener)
@@ -235,6 +236,7 @@ class Client:
             if fault.reason is Reason.BAD_RESPONSE and fault.moment is Moment.AFTER_SEND:
                 return await self._refuse(x, pool, fault)  # found out before a byte of it had been passed on
             self._cut(x, fault)
+            await service.forwarder.learn_end(backend, fault)
             return False
         except BaseException:
             wire.reset_on_close()  # cancelled in the middle: the end must not look like the response's own
@@ -332,13 +334,13 @@ class Client:
             self._lingers = not goes_on
         if not has_claim and service.access is not None:
             x.log(service.access, self.address, seconds)
+        x.let_go()
         return goes_on
 
     async def _refuse_unread(self, fault: Fault) -> None:
         """Answer what could not be read as a request."""
-        if fault.reason is Reason.CLIENT_GONE:
-            return
-        await self._refuse(Exchange(_NOTHING, self.started or monotonic()), None, fault)
+        if fault.reason is not Reason.CLIENT_GONE:
+            await self._refuse(Exchange(_NOTHING, self.started or monotonic()), None, fault)
 
     def _cut(self, x: Exchange, fault: Fault) -> None:
         """End a response that was begun and cannot be finished, so that nobody takes it for whole."""

@@ -83,6 +83,14 @@ class Exchange:
         """What kind of request this is: "METHOD /path", without the query, which may hold secrets."""
         return self.head.method + b" " + self.head.target.partition(b"?")[0][:200]
 
+    def let_go(self) -> None:
+        """It is over: break the ring of a fault, its traceback and the frames in it that know this exchange.
+
+        It would keep what they hold, pieces of bodies above all, until a collection of garbage, and those are rare.
+        """
+        if self.fault is not None:
+            self.fault.__traceback__ = self.fault.__context__ = None
+
     def count(self, cells: "memoryview[int]", pool_row: int) -> float:
         """Count it where it belongs: on its backend, or on the pool (`pool_row`) when no backend answered. Gives its seconds."""
         seconds = monotonic() - self.started
