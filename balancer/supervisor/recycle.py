@@ -12,6 +12,7 @@ import trio
 from balancer.errors import BalancerError
 from balancer.pool.backend import BackendId
 from balancer.pool.lifecycle import Health, Phase
+from balancer.pool.trend import Trend
 from balancer.settings.model_pool import Restart
 from balancer.supervisor.fleet import Fleet
 from balancer.supervisor.resources import Usage
@@ -112,6 +113,10 @@ class Recycler:
         resources = self._usage.of(life.process.pid) if limits.max_memory else None
         row = self._truth.ledger.table.backend_sums(life.backend.row) if limits.max_requests else []
         memory = resources.memory_bytes if resources is not None else 0
+        if memory:
+            generation = life.backend.id.generation
+            slot.trends = {generation: slot.trends.get(generation) or Trend()}
+            slot.trends[generation].add(now(), memory)
         return Numbers(memory, requests_total(row), now() - life.backend.since)
 
     async def _recycle(self, slot: Slot, why: Due) -> None:

@@ -7,6 +7,7 @@ import trio
 
 from balancer.pool.backend import Backend
 from balancer.pool.lifecycle import Phase
+from balancer.pool.trend import Trend
 from balancer.supervisor.restart import RestartHistory
 from balancer.supervisor.spec import Care, Launch
 from balancer.telemetry.readings import DIRECTIONS, Durations, Growing
@@ -71,6 +72,7 @@ class Slot:
         self.is_displaced = False  # another needs its number
         self.current: Life | None = None
         self.held = False
+        self.trends: dict[int, Trend] = {}  # of memory, by generation, where it has a limit
         self.is_drained = False  # an operator wants what is here out of rotation
         self.resume_at = 0.0  # CLOCK_MONOTONIC: when the next start is due
         self.kicked = trio.Event()

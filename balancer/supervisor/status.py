@@ -78,6 +78,7 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
         "uptime_seconds": 0.0,
         "memory_bytes": None,
         "cpu_percent": None,
+        "memory_trend": None,
         "says": slot.says,
     }
     if backend is None:
@@ -98,4 +99,17 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
         "uptime_seconds": round(now() - backend.since, 3),
         "memory_bytes": resources.memory_bytes if resources else None,
         "cpu_percent": resources.cpu_percent if resources else None,
+        "memory_trend": _memory_trend(truth, slot, backend),
+    }
+
+
+def _memory_trend(truth: Truth, slot: Slot, backend: Backend) -> dict[str, Any] | None:
+    """Where it is going, for a pool with `restart.max_memory`; None where nothing is known."""
+    trend, pool = slot.trends.get(backend.id.generation), truth.settings.pool.get(slot.pool)
+    if trend is None or pool is None or not pool.restart.max_memory or not trend.slope:
+        return None
+    left = trend.seconds_to(pool.restart.max_memory)
+    return {
+        "bytes_per_minute": round(trend.slope * 60),
+        "seconds_to_limit": round(left) if left is not None else None,
     }
