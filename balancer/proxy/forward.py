@@ -130,6 +130,11 @@ class Forwarder:
             return None if is_suspect else _AGAIN
         return _STALE if is_stale else _AGAIN
 
+    async def learn_end(self, backend: Backend, fault: Fault) -> None:
+        """After a response has broken off: its claim is held until it is known whether that was a crash, as it may be the one to blame."""
+        if fault.side is Side.BACKEND and fault.reason in (Reason.RESET, Reason.TRUNCATED):
+            await self._exit_of(backend)
+
     async def _exit_of(self, backend: Backend) -> Exit | None:
         """How the process ended, if it did: a connection that breaks off is often the first sign of it."""
         if backend.exit is None and backend.is_spawned:

@@ -3,6 +3,8 @@
 import os
 import signal
 
+import httpx
+import pytest
 import trio
 
 from tests.support.apps import LISTEN, pool
@@ -75,6 +77,28 @@ async def test_four_innocents_beside_it_are_answered_and_after_three_crashes_it_
         assert all(suspect["request"] != "GET /slow" for suspect in suspects), "acquitted"
         # The first one had company, so it was tried once more; after that it never was again.
         assert len([line for line in balancer.lines if " crashed " in line]) <= 4
+
+
+async def test_one_that_dies_in_the_middle_of_its_response_is_the_one_that_is_named() -> None:
+    text = LISTEN + pool("web", 2, more=QUICK)
+    async with running(text.replace("backends = 2", 'backends = 2\nsticky_cookie = "b"')) as balancer:
+        cookies = dict((await balancer.get("/")).cookies)
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+        statuses: list[int] = []
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                statuses.append((await balancer.get("/slow?ms=600", headers=headers)).status_code)
+
+            nursery.start_soon(ask)
+            await balancer.until(lambda s: sum(b["in_flight"] for b in s["pools"][0]["backends"]) == 1)
+            with pytest.raises(httpx.TransportError):
+                await balancer.get("/chunks?n=2&ms=50&exit=1", headers=headers)
+        assert statuses == [200]
+        line = await balancer.line("crashed")
+        assert "GET /chunks" in line
+        assert "casualties=2" in line
+        assert [suspect["request"] for suspect in (await balancer.status())["pools"][0]["suspects"]] == ["GET /chunks"]
 
 
 async def test_a_kill_from_outside_is_nobodys_fault_and_its_requests_are_answered() -> None:

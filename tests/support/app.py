@@ -6,7 +6,7 @@ Speaks HTTP/1.1 with keep-alive, one thread per connection, and installs no sign
     GET  /slow?ms=200       the same after that long; `then=exit` makes it die instead of answering
     ANY  /echo              the request's body, as it came (Content-Length or chunked)
     GET  /bytes?n=1000      n bytes
-    GET  /chunks?n=5&ms=20  n chunked lines, so far apart; `cut=1` closes before the last chunk
+    GET  /chunks?n=5&ms=20  n chunked lines, so far apart; `cut=1` closes before the last chunk, `exit=1` dies there
     GET  /status?code=503   that status
     GET  /exit?code=3       dies in the middle of the exchange
     GET  /healthz           200; 503 while the file named by --sick exists
@@ -130,7 +130,15 @@ class Exchanges:
             case "/bytes":
                 body = bytes(int(query["n"]))
             case "/chunks":
-                return self.chunks(int(query.get("n", "5")), float(query.get("ms", "0")) / 1000, "cut" in query, keep)
+                goes_on = self.chunks(
+                    int(query.get("n", "5")),
+                    float(query.get("ms", "0")) / 1000,
+                    not query.keys().isdisjoint({"cut", "exit"}),
+                    keep,
+                )
+                if "exit" in query:
+                    os._exit(1)
+                return goes_on
             case "/status":
                 status, body = int(query["code"]), b"as asked\n"
             case "/healthz":
