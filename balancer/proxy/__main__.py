@@ -1,4 +1,7 @@
-"""`python -m balancer.proxy CHANNEL_FD TABLE_FD TABLE_SHAPE SLOT GRANTS NAME=FD …`: started by the supervisor, never by hand."""
+"""`python -m balancer.proxy CHANNEL_FD TABLE_FD TABLE_SHAPE SLOT GRANTS USER NAME=FD …`: started by the supervisor, never by hand.
+
+USER: whom it becomes, "" for nobody else.
+"""
 
 from balancer.proxy.process import main
 

@@ -15,6 +15,7 @@ from balancer.errors import ChannelClosed, Fault, Reason, Side
 from balancer.net.poller import Poller
 from balancer.pool.snapshot import Snapshot
 from balancer.proxy.exchange import Exchange
+from balancer.proxy.identity import become
 from balancer.proxy.listener import Listener
 from balancer.proxy.passing import Doors, Passer
 from balancer.proxy.queue import Grants
@@ -218,7 +219,7 @@ def _title(slot: int) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the process; see `balancer.proxy.__main__` for the arguments."""
-    channel_fd, table_fd, shape, slot, grants, *listeners = arguments if arguments is not None else sys.argv[1:]
+    channel_fd, table_fd, shape, slot, grants, user, *listeners = arguments if arguments is not None else sys.argv[1:]
     sockets = {}
     for listener in listeners:
         name, _, fd = listener.rpartition("=")
@@ -236,6 +237,8 @@ def main(arguments: list[str] | None = None) -> None:
         os.set_inheritable(inherited, False)
     _raise_descriptor_limit()
     _title(int(slot))
+    if user:
+        become(user)
 
     async def start() -> None:
         channel = Channel(channel_socket, max_line=_LONGEST_LINE, max_queued=_LONGEST_LINE, takes_descriptors=True)

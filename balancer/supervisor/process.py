@@ -277,6 +277,7 @@ class Supervisor:
         self.reloads.begin()
 
     def _reopen(self) -> None:
+        self.record.give_access_log()
         self.proxies.reopen()
         self.log.info("log files reopened")
 

@@ -201,13 +201,13 @@ class Proxies:
         command = [sys.executable, "-P", "-m", self.module]
         grants = [self._grants[slot][0], *(write_end for _, write_end in self._grants)]
         command += [str(theirs.fileno()), str(self.table.fd), self.table.shape, str(slot)]
-        command += [",".join(map(str, grants)), *listeners]
+        # It becomes that user itself, once it is loaded: the interpreter may stand in a folder that only we can enter.
+        command += [",".join(map(str, grants)), self.truth.settings.proxy.user, *listeners]
         try:
             process = spawn.start(
                 command,
                 env=environment(),
                 cwd="/",
-                user=self.truth.settings.proxy.user,
                 descriptors=[
                     theirs.fileno(),
                     self.table.fd,

@@ -8,6 +8,8 @@ from balancer.settings.cpus import usable_cpus
 from balancer.settings.model import Settings
 from balancer.supervisor.forensics import Forensics
 from balancer.supervisor.limits import crowd
+from balancer.supervisor.spawn import uid_of
+from balancer.telemetry import access_log
 from balancer.telemetry.console import Console, takes_colour
 from balancer.telemetry.events import Event, Events
 from balancer.telemetry.log import Log
@@ -58,6 +60,8 @@ class Record:
         self.logs = Logs(self.console, coloured, log.format, self.files)
         self.forensics = Forensics("", self.logs.last_of)
         self.events = Events(on_record=self._log_event)
+        self._proxy_user = settings.proxy.user  # a reload does not change it
+        self._access = ""
         self.apply(settings)
 
     def apply(self, settings: Settings) -> None:
@@ -66,10 +70,18 @@ class Record:
         self.files.settings = _files(settings)
         self.logs.files_as_json = settings.log.backends_format == "json"
         self.forensics.folder = settings.forensics_folder
+        self._access = settings.log.access
+        self.give_access_log()
         pools = settings.pool.values()
         backends = sum(group.backend_count for pool in pools for group in pool.groups if group.is_spawned)
         if warning := crowd(backends, usable_cpus()):
             self.log.warning(warning)
+
+    def give_access_log(self) -> None:
+        """Make its file, if the proxies may not; to be called before they open it."""
+        uid = uid_of(self._proxy_user)
+        if uid is not None and self._access not in ("off", "stderr"):
+            access_log.give(self._access, uid)
 
     def _log_event(self, event: Event) -> None:
         fields: dict[str, Any] = dict(event.detail)

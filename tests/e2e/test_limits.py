@@ -2,7 +2,14 @@
 
 import json
 import os
+import pwd
+import signal
 import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
 
 from tests.support.apps import LISTEN, pool
 from tests.support.running import running
@@ -47,3 +54,23 @@ async def test_a_crowd_is_said() -> None:
     text = LISTEN + f'[pool.web]\ncommand = {sleeper}\nbackends = {many}\n[pool.web.ready]\nwhen = "message"\n'
     async with running(text, ready=False) as balancer:
         await balancer.line(f"{many} backends on ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_proxies_run_as_another_user_and_write_their_log_in_a_folder_of_ours() -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        log = Path(folder, "access.log")
+        text = LISTEN + f'[proxy]\nuser = "nobody"\n\n[log]\naccess = "{log}"\n\n' + pool("web", 1)
+        async with running(text) as balancer:
+            (proxy,) = (await balancer.status())["proxies"]
+            process = psutil.Process(proxy["pid"])
+            assert set(process.uids()) == {nobody.pw_uid}
+            assert set(process.gids()) == {nobody.pw_gid}
+            log.rename(log.with_suffix(".1"))  # noqa: ASYNC240
+            balancer.signal(signal.SIGUSR1)
+            await balancer.line("log files reopened")
+            assert (await balancer.get("/later")).status_code == 200
+        assert "/later" in log.read_text()  # noqa: ASYNC240
+        assert log.stat().st_uid == nobody.pw_uid  # noqa: ASYNC240
