@@ -19,7 +19,7 @@ PIPE_SIZE: Final = 1024 * 1024  # the kernel's default ceiling for an unprivileg
 LOW_WATER: Final = 256 * 1024
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if hasattr(os, "SPLICE_F_MOVE") else 0x01 | 0x02
 _KEPT: Final = 16  # idle pipes kept: 16 MiB of the 64 MiB that one user may have in enlarged pipes
-_TURNS: Final = 16  # pieces moved before other tasks get a turn
+_TURNS: Final = 2  # pieces moved before other tasks get a turn: a quarter of a millisecond each
 
 
 class Pipes:

@@ -16,20 +16,27 @@ CHUNKS: Final = 400e-6 / _SHARE  # seconds of the line for `chunked.AT_ONCE` chu
 PIPELINED: Final = 80e-6 / _SHARE  # for a request that had come before its predecessor's answer had gone
 
 
+_LATE: Final = 0.01  # seconds; a loop that comes back to us later than this has too much to do
+_SLOWEST: Final = 64.0
+
+
 class Pace:
     """The line of one proxy process."""
 
-    __slots__ = ("_free_at",)
+    __slots__ = ("_free_at", "_stretch")
 
     def __init__(self) -> None:
         self._free_at = 0.0  # CLOCK_MONOTONIC seconds: when who joins now would have its turn
+        self._stretch = 1.0  # turns take so many times as long as they should: what they cost depends on the machine
 
     async def turn(self, seconds: float) -> None:
         """Wait for a turn, which takes up `seconds` of the line; other tasks run at least once meanwhile."""
         now = monotonic()
         start = max(now, self._free_at)
-        self._free_at = start + seconds
+        self._free_at = start + seconds * self._stretch
         if start > now:
             await trio.sleep(start - now)
+            is_late = monotonic() - start > _LATE
+            self._stretch = min(_SLOWEST, self._stretch * 1.05) if is_late else max(1.0, self._stretch * 0.98)
         else:
             await trio.lowlevel.checkpoint()
