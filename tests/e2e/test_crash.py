@@ -98,7 +98,8 @@ async def test_one_that_dies_in_the_middle_of_its_response_is_the_one_that_is_na
         line = await balancer.line("crashed")
         assert "GET /chunks" in line
         assert "casualties=2" in line
-        assert [suspect["request"] for suspect in (await balancer.status())["pools"][0]["suspects"]] == ["GET /chunks"]
+        # The innocent one is acquitted a moment after it was answered.
+        await balancer.until(lambda s: [x["request"] for x in s["pools"][0]["suspects"]] == ["GET /chunks"])
 
 
 async def test_a_kill_from_outside_is_nobodys_fault_and_its_requests_are_answered() -> None:
@@ -129,16 +130,21 @@ async def test_quarantine_spares_the_backends_and_ends() -> None:
             await whole(balancer)
             assert (await balancer.get("/exit")).status_code == 502
         await balancer.line("quarantined")
-        await balancer.until(lambda s: all(p["snapshot"] == s["snapshot"] for p in s["proxies"]))
-        refused = await balancer.get("/exit?other=query")
-        assert refused.status_code == 503
+        refused = await first(balancer, 503)
         assert 'details="quarantined"' in refused.headers["proxy-status"]
         assert refused.headers["retry-after"] == "4"
         assert (await balancer.get("/")).status_code == 200
         assert (await balancer.status())["pools"][0]["suspects"][0]["quarantined"]
         assert 'reason="quarantined"' in await balancer.metrics()
         await balancer.line("quarantine over")
-        await balancer.until(lambda s: all(p["snapshot"] == s["snapshot"] for p in s["proxies"]))
-        await whole(balancer)
-        assert (await balancer.get("/exit")).status_code == 502
-        await balancer.line("GET /exit (3 crashes, 3 alone")
+        await first(balancer, 502)
+
+
+async def first(balancer: Balancer, status: int) -> httpx.Response:
+    """The first answer to /exit with this status: a proxy applies what was decided a moment later."""
+    with trio.fail_after(10):
+        while True:
+            answer = await balancer.get("/exit?other=query")
+            if answer.status_code == status:
+                return answer
+            await whole(balancer)
