@@ -19,7 +19,7 @@ CIPHERS: Final = (
 )
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLIENT_AUTH: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-# Python sets it, and then a connection that somebody cuts looks like one that has ended.
+# Where it is set, a connection that somebody cuts looks like one that has ended.
 _IGNORE_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 
 

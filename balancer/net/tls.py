@@ -56,7 +56,7 @@ class TlsWire(Wire):
                 server_side=context.protocol is ssl.PROTOCOL_TLS_SERVER,
                 server_hostname=server_name,
                 do_handshake_on_connect=False,
-                # Python's default takes a connection that breaks off for one that ends.
+                # By default a connection that breaks off is one that ends.
                 suppress_ragged_eofs=False,
             )
         except (OSError, ValueError) as error:
