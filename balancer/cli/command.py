@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from balancer import __version__
+from balancer.cli import INTERRUPTED
 from balancer.errors import BalancerError
 
 # Verb → what it does, for the help: reading it must not import the verb's module.
@@ -34,7 +35,6 @@ VERBS = {
 }
 DEFAULT = "run"
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
 
 
 class Verbs(click.Group):

@@ -16,11 +16,11 @@ _SPAN: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one process group uses. cpu_percent: of one core, since it was last asked; None the first time."""
+    """What one process group uses. cpu_percent: of one core, since it was last asked; the first time since it started, as ps does."""
 
     memory_bytes: int
     cpu_seconds: float
-    cpu_percent: float | None
+    cpu_percent: float
 
 
 class Usage:
@@ -30,7 +30,7 @@ class Usage:
         self.pid_of = pid_of
         self._read_at = 0.0
         self._groups: dict[int, tuple[int, float]] = {}
-        self._marks: dict[int, tuple[float, float, float | None]] = {}  # pid: when, CPU seconds then, share shown
+        self._marks: dict[int, tuple[float, float, float]] = {}  # pid: when, CPU seconds then, share shown
 
     def of(self, pid: int) -> Resources | None:
         """The group that `pid` leads; None when it is gone."""
@@ -43,7 +43,7 @@ class Usage:
         if found is None:
             return None
         memory, cpu = found
-        then, cpu_then, share = self._marks.get(pid, (instant, cpu, None))
+        then, cpu_then, share = self._marks.get(pid) or (instant - _age(pid), 0.0, 0.0)
         if pid not in self._marks or instant - then >= _SPAN:
             share = round(100 * (cpu - cpu_then) / (instant - then), 1) if instant > then else share
             self._marks[pid] = (instant, cpu, share)
@@ -60,11 +60,16 @@ def open_descriptors(pid: int) -> int:
 
 def start_time(pid: int) -> float:
     """When a process started, in Unix seconds; 0 when it is gone."""
+    age = _age(pid)
+    return time.time() - age if age else 0.0
+
+
+def _age(pid: int) -> float:
+    """Seconds since a process started; 0 when it is gone."""
     try:
-        fields = _stat(pid)
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(_stat(pid)[19]) / _TICKS
     except (OSError, ValueError, IndexError):
         return 0.0
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(fields[19]) / _TICKS
 
 
 def _read_groups() -> dict[int, tuple[int, float]]:

@@ -112,3 +112,17 @@ def test_a_start_imports_nothing_that_it_does_not_need() -> None:
         "print({'rich', 'structlog', 'prometheus_client', 'pydantic', 'http.client', 'balancer.cli.status'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_an_interrupt_while_modules_are_read_is_no_traceback() -> None:
+    program = """
+import sys, balancer.cli
+class Impatient:
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Impatient())
+balancer.cli.main()
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "")
