@@ -22,7 +22,7 @@ from balancer.proxy.blame import Exit
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.pool import Pool
 from balancer.proxy.security import Security
-from balancer.proxy.upstream import Upstream, connect, take_idle
+from balancer.proxy.upstream import Upstream, connect, is_refusing, take_idle
 from balancer.proxy.view import FAILING, View
 from balancer.telemetry.table import (
     CONNECTIONS_NEW,
@@ -41,6 +41,7 @@ MAX_INTERIM: Final = 32  # 1xx responses before the final one
 VERDICT: Final = (
     0.05  # seconds to learn whether a backend that broke off has ended; the supervisor knows within 1 or 2 ms
 )
+LATE_VERDICT: Final = 1.0  # the same, when nobody listens there any more
 _ENDS: Final = frozenset((Reason.RESET, Reason.BAD_RESPONSE))
 _STALE: Final = "stale"
 _AGAIN: Final = "again"
@@ -140,6 +141,10 @@ class Forwarder:
         if backend.exit is None and backend.is_spawned:
             with trio.move_on_after(VERDICT):
                 await backend.exited.wait()
+            if backend.exit is None and is_refusing(backend):
+                # It is dead, and who should tell us is busy: not knowing why could cost further backends their lives.
+                with trio.move_on_after(LATE_VERDICT):
+                    await backend.exited.wait()
         return backend.exit
 
     async def _connect(self, backend: Backend, client: Wire) -> Upstream:

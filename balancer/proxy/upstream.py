@@ -158,6 +158,19 @@ async def _secure(wire: Wire, tls: str, deadline: float, client: Wire, security:
         raise
 
 
+def is_refusing(backend: Backend) -> bool:
+    """Whether the kernel says at once that nobody listens there: a sure sign of death, as for as long as it lives it listens."""
+    try:
+        with socket.socket(backend.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+            code = sock.connect_ex(backend.address)
+            # On one machine a refusal is there before the call returns, although TCP says "in progress".
+            return (
+                sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if code == errno.EINPROGRESS else code
+            ) in _REFUSED
+    except OSError:
+        return False
+
+
 def _connect_fault(code: int) -> Fault:
     reason = Reason.CONNECT_REFUSED if code in _REFUSED else Reason.CONNECT_FAILED
     return Fault(Side.BACKEND, reason, Moment.BEFORE_SEND, errno.errorcode.get(code, str(code)))

@@ -147,6 +147,24 @@ async def test_a_process_that_was_dead_before_the_send_is_no_reason_to_give_up_a
         assert second.requests[0].body == b"hi"
 
 
+@pytest.mark.parametrize(("listens", "status"), [(False, 502), (True, 200)])
+async def test_a_late_word_is_waited_for_when_nobody_listens_there_any_more(listens: bool, status: int) -> None:
+    first, second = Origin(dies), Origin()
+    async with front(first, second) as proxy:
+        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
+        await proxy.apply(backends=pictures)
+        async with proxy.client() as client:
+            await client.send(b"GET /boom HTTP/1.1\r\nHost: a\r\n\r\n")
+            await first.until(lambda o: len(o.requests) == 1)
+            if not listens:
+                await first.refuse()
+            died = monotonic()
+            die(first)
+            await trio.sleep(0.2)  # so late is the supervisor
+            proxy.say("exited", backend="web-0", generation=2, at=died, own_doing=True, in_flight=1)
+            assert (await client.response()).status == status
+
+
 async def test_a_post_that_may_have_run_is_not_sent_twice() -> None:
     first, second = Origin(dies), Origin()
     async with front(first, second) as proxy:
