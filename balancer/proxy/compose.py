@@ -77,7 +77,7 @@ def response_start(x: Exchange, response: ResponseHead, service: Service, hsts: 
 
 
 def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | None, close: bool, hsts: int) -> bytes:
-    """What we say ourselves: to a fault, or (None) what `x.own` holds.
+    """What we say ourselves: to a fault, or (None) what `x.own` holds; its body counts as sent.
 
     hsts: as for `response_start`.
     """
@@ -90,6 +90,7 @@ def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | 
             fields += _STRICT % hsts
         tail = b"Connection: close\r\n" if close else b"" if head.minor else b"Connection: keep-alive\r\n"
         lines = (status, phrase, fields, service.date(), name, x.request_id, tail, body)
+        x.sent = len(body)
         return b"HTTP/1.1 %d %s\r\n%sDate: %s\r\n%s: %s\r\n%s\r\n%s" % lines
     message = reply(
         fault,
@@ -102,6 +103,7 @@ def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | 
         head_only=head.method == b"HEAD",
         date=service.date(),
     )
+    x.sent = len(message) - message.index(b"\r\n\r\n") - 4
     return message.replace(b"\r\n", b"\r\n" + _STRICT % hsts, 1) if hsts else message
 
 

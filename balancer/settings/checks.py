@@ -20,6 +20,14 @@ _SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh", "fish")
 _RESERVED = re.compile(
     r"BALANCER_.*|NODE_CHANNEL_.*|NODE_UNIQUE_ID|NODE_APP_INSTANCE|NOTIFY_SOCKET|LISTEN_(FDS|PID|FDNAMES)"
 )
+# Fields that have a meaning already: an id in one of them would be taken for what it is not, or break the message.
+_TAKEN_FIELDS = frozenset(
+    {
+        *("host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"),
+        *("expect", "date", "via", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"),
+        *("cookie", "set-cookie", "authorization", "content-type", "location", "retry-after", "proxy-status"),
+    }
+)
 # What an address group cannot have, because nothing is started for it.
 _SPAWN_ONLY = ("backends", "cwd", "env", "user")
 
@@ -44,6 +52,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield from _name(("pool", name))
         yield from _pool(("pool", name), pool)
     yield from _admin(settings)
+    if settings.proxy.request_id_header.lower() in _TAKEN_FIELDS:
+        name = settings.proxy.request_id_header
+        yield Finding(
+            ("proxy", "request_id_header"), f"'{name}' has a meaning of its own; expected one such as 'X-Request-ID'"
+        )
 
 
 def _name(key: Key) -> Iterator[Finding]:

@@ -160,7 +160,7 @@ async def test_access_log(form: str, tmp_path: Path) -> None:
     async with front(Origin(faulty), proxy={"access": str(path), "access_format": form}, pool={"retries": 0}) as proxy:
         answer = await proxy.ask(b"GET /ok HTTP/1.1\r\nHost: a\r\nUser-Agent: me\r\nReferer: there\r\n\r\n")
         identity = answer.one("x-request-id")
-        await do(proxy, "reset")
+        refused = len((await proxy.ask(DEEDS["reset"][0])).body)
         await do(proxy, "bad")
         proxy.say("stop")
         await proxy.until(lambda front: not front.is_running)
@@ -168,7 +168,7 @@ async def test_access_log(form: str, tmp_path: Path) -> None:
     if form == "combined":
         when = r"\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"
         assert re.fullmatch(rf'127\.0\.0\.1 - - {when} "GET /ok HTTP/1\.1" 200 5 "there" "me"', lines[0])
-        assert re.fullmatch(rf'127\.0\.0\.1 - - {when} "GET /reset HTTP/1\.1" 502 - "-" "-"', lines[1])
+        assert re.fullmatch(rf'127\.0\.0\.1 - - {when} "GET /reset HTTP/1\.1" 502 {refused} "-" "-"', lines[1])
         assert re.search('"- - HTTP/1.1" 400', lines[2])
         return
     first, second, third = map(json.loads, lines)
@@ -178,4 +178,5 @@ async def test_access_log(form: str, tmp_path: Path) -> None:
     assert (first["referer"], first["user_agent"]) == ("there", "me")
     assert 0 < first["seconds"] < 1
     assert (second["status"], second["reason"], second["pool"]) == (502, "reset", "web")
+    assert second["bytes"] == refused > 0
     assert (third["status"], third["reason"]) == (400, "bad_request")
