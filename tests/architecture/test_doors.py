@@ -48,6 +48,7 @@ ALLOWED = {
     ("balancer.demo", "threading"): "a program of its own: threads start faster than asyncio can be imported",
     ("balancer.demo", "time.sleep"): "a program of its own: /slow is slow",
     ("balancer.demo", "os.environ"): "a program of its own: PORT, HOST and the BALANCER_ names come that way",
+    ("balancer.supervisor.material", "time.time"): "a certificate runs out on a date",
     ("balancer.supervisor.notify", "os.environ"): "a door: $NOTIFY_SOCKET, as systemd sets it",
     ("balancer.supervisor.spawn", "os.environ"): "a door: a child's environment is ours with additions",
     ("balancer.supervisor.reload", "time.time"): "a metric: the date of the last reload",
