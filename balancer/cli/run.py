@@ -40,7 +40,9 @@ def verb(ctx: click.Context, config: Path) -> None:
 
 def greeting(settings: "Settings", coloured: bool) -> list[str]:
     """What a start says once it serves: listeners, pools, admin address, control socket; a line each."""
-    rows = [("listening", _url(listen.address, listen.tls is not None), name) for name, listen in settings.listen.items()]
+    rows = [
+        ("listening", _url(listen.address, listen.tls is not None), name) for name, listen in settings.listen.items()
+    ]
     rows += [("pool", name, _pool(pool)) for name, pool in settings.pool.items()]
     if settings.admin.address is not None:
         rows.append(("admin", _url(settings.admin.address), ""))
