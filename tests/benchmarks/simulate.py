@@ -4,15 +4,11 @@ Time is counted in mean service times, so 16 proxies that hand 1 M requests a se
 same system as 14 k a second at 50 ms, which is what is run here: `peak-ewma` forgets over 10 s, whatever a request takes.
 """
 
-import argparse
 import heapq
 import random
-import statistics
-import sys
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from math import exp
 
 from balancer.pool.latency import Latency
 from balancer.pool.selection import Hash, LeastConnections, PeakEwma, Policy, RandomTwo, SmoothRoundRobin
