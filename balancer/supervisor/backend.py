@@ -181,8 +181,9 @@ class LocalLife:
     async def _killing(self) -> "Stage | None":
         """It shows no sign of life: note what can still be learnt, and kill it."""
         assert self.process is not None
-        await self.ending.note_hung(self.process, self._hung_for, self.care.liveness.dump_signal)
+        # Before the note: the signal for its stack may be the end of it.
         self.ending.killed_for = f"hung: {self._hung_for}"
+        await self.ending.note_hung(self.process, self._hung_for, self.care.liveness.dump_signal)
         self.process.kill()
         await self.process.exited.wait()
         return None

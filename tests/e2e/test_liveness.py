@@ -20,6 +20,14 @@ STREAM = LOOP.replace(
             c.sendall(b"2\\r\\ncd\\r\\n0\\r\\n\\r\\n")
             c.close()
             continue
+        if line and line[0].startswith(b"/trickle?"):
+            c.sendall(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n")
+            for _ in range(int(line[0][9:])):
+                time.sleep(0.1)
+                c.sendall(b"1\\r\\nx\\r\\n")
+            c.sendall(b"0\\r\\n\\r\\n")
+            c.close()
+            continue
         c.sendall(b"HTTP/1.1 200 OK""",
 )
 
@@ -92,6 +100,15 @@ async def test_a_stream_that_stands_still_and_resumes_is_not_killed_but_skipped(
         await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]))
         assert await generations(balancer) == [1, 1]
         assert " hung " not in balancer.text
+
+
+async def test_one_that_is_busy_with_a_stream_that_moves_is_not_killed() -> None:
+    async with running(config("800ms")) as balancer:
+        answer = await balancer.get("/trickle?25")
+        assert answer.text == "x" * 25
+        assert "unhealthy" in balancer.text, "it sent no heartbeat and answered no probe meanwhile"
+        assert " hung " not in balancer.text
+        assert await generations(balancer) == [1, 1]
 
 
 async def test_a_busy_start_is_not_a_hang() -> None:
