@@ -126,3 +126,11 @@ balancer.cli.main()
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert (found.returncode, found.stdout, found.stderr) == (130, "", "")
+
+
+def test_closed_standard_streams_are_filled(tmp_path: Path) -> None:
+    missing = tmp_path / "none.toml"
+    command = f'exec "{sys.executable}" -m balancer check --config "{missing}" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 2
+    program = "import os, balancer.cli as c; c._fill_standard_streams(); s = os.pipe(); raise SystemExit(min(s))"
+    assert subprocess.run(["sh", "-c", f"exec '{sys.executable}' -c '{program}' 2>&-"], timeout=30).returncode == 3
