@@ -128,9 +128,15 @@ balancer.cli.main()
     assert (found.returncode, found.stdout, found.stderr) == (130, "", "")
 
 
-def test_closed_standard_streams_are_filled(tmp_path: Path) -> None:
-    missing = tmp_path / "none.toml"
-    command = f'exec "{sys.executable}" -m balancer check --config "{missing}" <&- >&- 2>&-'
-    assert subprocess.run(["sh", "-c", command], timeout=30).returncode == 2
-    program = "import os, balancer.cli as c; c._fill_standard_streams(); s = os.pipe(); raise SystemExit(min(s))"
-    assert subprocess.run(["sh", "-c", f"exec '{sys.executable}' -c '{program}' 2>&-"], timeout=30).returncode == 3
+def test_closed_standard_streams_are_filled() -> None:
+    program = """
+import os, sys, balancer.cli
+sys.argv = ["balancer", "--version"]
+try:
+    balancer.cli.main()
+except SystemExit:
+    os._exit(min(os.pipe()))
+"""
+    for closed in ("<&-", "2>&-", "<&- >&- 2>&-"):
+        found = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program], timeout=30)
+        assert found.returncode == 3, closed
