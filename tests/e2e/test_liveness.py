@@ -67,9 +67,9 @@ async def test_a_stopped_process_is_replaced_and_its_requests_are_answered_by_an
             async def ask() -> None:
                 answers.append((await balancer.get("/")).status_code)
 
-            for _ in range(4):
+            for _ in range(2):
                 nursery.start_soon(ask)
-        assert answers == [200] * 4, "two of them were on the stopped one"
+        assert answers == [200] * 2, "one of them was on the stopped one, alone"
         hung = await balancer.line("hung")
         assert "stopped=" in hung
         await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]))

@@ -30,6 +30,7 @@ async def test_a_change_restarts_the_pool_once_without_losing_a_request() -> Non
             for number in range(10):
                 (source / f"module{number}.py").write_text("new")
                 (source / "__pycache__").mkdir(exist_ok=True)
+                await trio.sleep(0.03)  # one after the other, as an editor or a checkout does
             await balancer.until(
                 lambda s: [b["generation"] for b in s["pools"][0]["backends"]] == [g + 1 for g in before]
             )

@@ -25,7 +25,7 @@ import os, socket, sys, time, faulthandler, signal
 sys.path.insert(0, {str(ROOT)!r})
 from balancer import backend
 faulthandler.register(signal.SIGUSR1, all_threads=True)
-s = socket.create_server((os.environ["HOST"], int(os.environ["PORT"])), backlog=64)
+s = socket.create_server((os.environ["HOST"], int(os.environ["PORT"])), backlog=4096)
 s.settimeout(0.05)
 backend.ready()
 def stuck_in_a_handler(seconds):
