@@ -136,7 +136,7 @@ class LocalLife:
             await first_of(self._become_ready, self.process.exited.wait, self._asked.wait)
         if self.process.exited.is_set():
             if not self._asked.is_set():
-                self._fail(f"ended with {self._ending()} before it was ready")
+                self._fail(f"ended with {self.ending.how} before it was ready")
             return None
         if self._asked.is_set():
             return self._stopping
@@ -337,11 +337,6 @@ class LocalLife:
         self.over.set()
         self.gone.set()
         self.around.truth.remove(backend)
-
-    def _ending(self) -> str:
-        assert self.process is not None
-        assert self.process.returncode is not None
-        return spawn.ending(self.process.returncode)
 
     def _deliver(self, stream: str) -> Callable[[str], None]:
         sink, slot, generation = self.around.sink, self.slot, self.backend.id.generation

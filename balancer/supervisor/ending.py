@@ -110,14 +110,16 @@ class Ending:
     async def write_note(self) -> None:
         """After a crash, when the slot has been freed."""
         if self._note:
-            facts = {"crashed": self._how(), "killed": self.killed_for, "by its own doing": self.is_own_doing}
+            facts = {"crashed": self.how, "killed": self.killed_for, "by its own doing": self.is_own_doing}
             await self._around.forensics.write(self._note, self._backend, facts, self.requests)
 
     def _queued(self) -> int:
         ledger = self._around.truth.ledger
         return ledger.table.pool_sums(ledger.pool(self._backend.pool))[QUEUE_LENGTH]
 
-    def _how(self) -> str:
+    @property
+    def how(self) -> str:
+        """For people: "exit code 3", "SIGSEGV", "SIGKILL (out of memory)"."""
         return spawn.ending(self._returncode) + (" (out of memory)" if self.is_out_of_memory else "")
 
     def attribute(self) -> list[Suspect]:
@@ -137,7 +139,7 @@ class Ending:
 
     def detail(self, suspects: list[Suspect], is_crash: bool) -> dict[str, Any]:
         """For the event."""
-        found: dict[str, Any] = {"how": self._how()}
+        found: dict[str, Any] = {"how": self.how}
         if self.killed_for:
             found["killed"] = self.killed_for
         if self.count:
