@@ -39,6 +39,11 @@ class Life(Protocol):
         ...
 
     @property
+    def beat_at(self) -> float:
+        """When its last heartbeat came, CLOCK_MONOTONIC seconds; 0: none has."""
+        ...
+
+    @property
     def cause(self) -> str:
         """What its end counts as if nobody asked for it: one of `telemetry.readings.RESTART_REASONS`."""
         ...

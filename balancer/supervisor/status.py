@@ -76,6 +76,7 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
         "requests_total": sum(count for _, _, count in requests_of(truth.ledger.slot_sums(slot.pool, slot.name))),
         "restarts": sum(slot.restarts.values()),
         "uptime_seconds": 0.0,
+        "heartbeat_seconds": None,
         "memory_bytes": None,
         "cpu_percent": None,
         "memory_trend": None,
@@ -84,6 +85,8 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
     if backend is None:
         return shown
     pid = usage.pid_of(backend.id)
+    life = slot.current
+    beat_at = life.beat_at if life is not None and life.backend is backend else 0.0
     resources = usage.of(pid) if pid is not None else None
     return shown | {
         "group": backend.group,
@@ -97,6 +100,7 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
         "weight": backend.weight,
         "in_flight": truth.ledger.table.in_flight(backend.row),
         "uptime_seconds": round(now() - backend.since, 3),
+        "heartbeat_seconds": round(now() - beat_at, 3) if beat_at else None,
         "memory_bytes": resources.memory_bytes if resources else None,
         "cpu_percent": resources.cpu_percent if resources else None,
         "memory_trend": _memory_trend(truth, slot, backend),

@@ -104,6 +104,7 @@ async def test_a_stream_that_stands_still_and_resumes_is_not_killed_but_skipped(
 
 async def test_one_that_is_busy_with_a_stream_that_moves_is_not_killed() -> None:
     async with running(config("800ms")) as balancer:
+        assert all(0 <= backend["heartbeat_seconds"] < 0.8 for backend in await balancer.backends("web"))
         answer = await balancer.get("/trickle?25")
         assert answer.text == "x" * 25
         assert "unhealthy" in balancer.text, "it sent no heartbeat and answered no probe meanwhile"
