@@ -175,7 +175,8 @@ def start(
     except (OSError, subprocess.SubprocessError) as error:
         os.close(out)
         os.close(err)
-        raise CannotStart(f"cannot be started: {command[0]}: {_why(error, cwd)}") from error
+        whom = f" as user {user}" if user else ""
+        raise CannotStart(f"cannot be started{whom}: {command[0]}: {_why(error, cwd)}") from error
     finally:
         for fd in (out_end, err_end, *copies, *fillers):
             os.close(fd)
