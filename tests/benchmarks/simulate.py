@@ -4,23 +4,33 @@ Time is counted in mean service times, so 16 proxies that hand 1 M requests a se
 same system as 14 k a second at 50 ms, which is what is run here: `peak-ewma` forgets over 10 s, whatever a request takes.
 """
 
+import argparse
 import heapq
+import html
 import random
+import statistics
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from balancer.pool.latency import Latency
 from balancer.pool.selection import Hash, LeastConnections, PeakEwma, Policy, RandomTwo, SmoothRoundRobin
+from tests.benchmarks import queueing
 
 PROXIES = 16
 SERVICE = 0.05  # seconds, the mean
-WARM_UP = 0.2  # of all requests, not counted
+WARM_UP = 0.4  # of all requests, not counted: the system begins empty
+ONE_LINE = "one line (concurrency = 1)"
+RESULTS = Path(__file__).with_name("results")
 FAILURE_COUNTS_AS = 1.0  # seconds, as in `proxy/view`
 
 
 class Server:
     """A modelled backend: one request at a time, first come first served. It is a policy's candidate, too."""
+
+    __slots__ = ("fails", "free_at", "latency", "load", "name", "served", "slowness", "weight")
 
     def __init__(self, number: int, slowness: float, fails: bool) -> None:
         self.name = f"web-{number}"
@@ -64,6 +74,7 @@ class Scenario:
     slowness: float = 10.0
     failing: int = 0
     keys: int = 100_000
+    variation: float = 1.0  # squared coefficient of variation of the service times
 
     @property
     def capacity(self) -> float:
@@ -102,9 +113,9 @@ def skewed(chance: random.Random) -> float:
 
 
 SCENARIOS = [
-    Scenario("even", "exponential service times, 70 % busy", 0.7, exponential),
-    Scenario("full", "exponential service times, 90 % busy", 0.9, exponential),
-    Scenario("skew", "95 % short, 5 % fifty times as long, 60 % busy", 0.6, skewed),
+    Scenario("even", "exponential service times, 60 % busy", 0.6, exponential),
+    Scenario("full", "exponential service times, 80 % busy", 0.8, exponential),
+    Scenario("skew", "95 % short, 5 % fifty times as long, 60 % busy", 0.6, skewed, variation=9.58),
     Scenario("slow", "one server in twenty is ten times slower, 60 % busy", 0.6, exponential, slow=50),
     Scenario("fail", "one server in a hundred fails at once, 60 % busy", 0.6, exponential, failing=10),
 ]
@@ -129,7 +140,7 @@ POLICIES: dict[str, Make | None] = {
     "random-two": lambda chance, clock: RandomTwo(chance.random),
     "peak-ewma": lambda chance, clock: PeakEwma(chance.random, clock),
     "hash": lambda chance, clock: Hash(),
-    "one line (concurrency = 1)": None,
+    ONE_LINE: None,
 }
 
 
@@ -145,7 +156,7 @@ def simulate(make: Make | None, scenario: Scenario, requests: int, seed: int = 1
         )
         for number in range(scenario.servers)
     ]
-    policies = [make(random.Random(seed + number + 1), clock) for number in range(proxies if make else 0)]
+    policies = [make(random.Random(seed + number + 1), clock) for number in range(proxies)] if make else []
     for policy in policies:
         policy.offer(servers)
         # As in life, proxies have not all begun in the same moment.
@@ -228,3 +239,108 @@ class _Run:
         while self._line and self._idle:
             number, arrived = self._line.popleft()
             self.begin(self._idle.popleft(), number, arrived)
+
+
+def theory(policy: str, scenario: Scenario) -> float | None:
+    """The mean time in the system that queueing theory expects, in mean service times; None where it has no formula."""
+    if scenario.slow or scenario.failing:
+        return None
+    if policy == "random":
+        return queueing.alone(scenario.busy, scenario.variation)
+    if policy == ONE_LINE:
+        return queueing.one_line(scenario.servers, scenario.busy, scenario.variation)
+    if scenario.variation == 1 and policy == "random-two":
+        return queueing.better_of_two(scenario.busy)
+    if scenario.variation == 1 and policy == "weighted-round-robin":
+        return queueing.in_turn(scenario.busy)
+    return None
+
+
+def table(scenario: Scenario, outcomes: dict[str, Outcome]) -> list[str]:
+    """Lines of the report."""
+    is_odd = bool(scenario.slow or scenario.failing)
+    heads = [
+        "policy",
+        "mean",
+        "theory",
+        "p50",
+        "p99",
+        "p99.9",
+        "fairness",
+        *(["share of the odd ones"] if is_odd else []),
+    ]
+    lines = [f"## {scenario.title}", "", f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for policy, outcome in outcomes.items():
+        expected = theory(policy, scenario)
+        quantiles = [f"{outcome.quantile(share):.2f}" for share in (0.5, 0.99, 0.999)]
+        cells = [policy, f"{statistics.fmean(outcome.times):.2f}", f"{expected:.2f}" if expected else "–", *quantiles]
+        cells.append(f"{outcome.fairness:.3f}")
+        if is_odd:
+            cells.append(f"{outcome.slow_share:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def plot(found: dict[str, dict[str, Outcome]]) -> str:
+    """An SVG: for each scenario the p99 of each policy as a bar, what theory expects of the mean as a line across it."""
+    parts, top = [], 20.0
+    for scenario in SCENARIOS:
+        outcomes = found.get(scenario.name, {})
+        # One that is unstable must not make the others invisible.
+        longest = min(max((o.quantile(0.99) for o in outcomes.values()), default=0), 60)
+        if not longest:
+            continue
+        parts.append(f'<text x="10" y="{top}" font-weight="bold">{html.escape(scenario.title)}: p99, fairness</text>')
+        for index, (policy, outcome) in enumerate(outcomes.items()):
+            y, p99 = top + 10 + index * 20, outcome.quantile(0.99)
+            width = min(p99 / longest, 1) * 360
+            expected = theory(policy, scenario)
+            parts.append(
+                f'<text x="180" y="{y + 12}" text-anchor="end">{html.escape(policy)}</text>'
+                f'<rect x="190" y="{y}" width="{width:.1f}" height="14" fill="#2563eb"/>'
+                f'<text x="{196 + width:.1f}" y="{y + 12}">{p99:.1f} · {outcome.fairness:.2f}</text>'
+            )
+            if expected:
+                x = 190 + min(expected / longest, 1) * 360
+                parts.append(
+                    f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 2}" y2="{y + 16}" stroke="#dc2626" stroke-width="2"/>'
+                )
+        top += 40 + 20 * len(outcomes)
+    style = "font: 13px system-ui, sans-serif; fill: currentColor"
+    body = "".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="680" height="{top:.0f}" style="background: white; color: black">'
+        f'<g style="{style}">{body}</g></svg>\n'
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Simulate what is asked for, print tables, keep them and the plot."""
+    names = [scenario.name for scenario in SCENARIOS]
+    options = argparse.ArgumentParser(prog="python -m tests.benchmarks.simulate", description=__doc__)
+    options.add_argument("scenarios", nargs="*", metavar="scenario", help=f"default: all of {', '.join(names)}")
+    options.add_argument("--requests", type=int, default=200_000, help="in each scenario, for each policy")
+    given = options.parse_args(arguments)
+    found: dict[str, dict[str, Outcome]] = {}
+    lines = [
+        "# Policies against modelled backends",
+        "",
+        f"{PROXIES} proxies, {SCENARIOS[0].servers} backends that do one request at a time, {given.requests} requests; times in the "
+        "system in mean service times. Theory: the mean that queueing theory expects.",
+        "",
+    ]
+    for scenario in SCENARIOS:
+        if not given.scenarios or scenario.name in given.scenarios:
+            found[scenario.name] = {
+                policy: simulate(make, scenario, given.requests) for policy, make in POLICIES.items()
+            }
+            lines += table(scenario, found[scenario.name])
+    text = "\n".join(lines)
+    sys.stdout.write(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "simulation.md").write_text(text)
+    (RESULTS / "simulation.svg").write_text(plot(found))
+
+
+if __name__ == "__main__":
+    main()
