@@ -120,8 +120,7 @@ class Client:
 
     def has_something_to_say(self) -> bool:
         """Whether bytes of a request have come that nobody has read yet. Asks the kernel."""
-        wire = self.wire
-        return wire.fd >= 0 and wire.has_bytes()
+        return self.wire.fd >= 0 and self.wire.has_bytes()
 
     async def _read_head(self) -> RequestHead | None:
         """The next request head; None when the client has left, or idled too long. Raises Fault."""
@@ -131,6 +130,7 @@ class Client:
         if data:
             # Pipelined requests that are all here already would never let another task run.
             await self._service.pace.turn(PIPELINED)
+            data = b"" if wire.is_gone() else data
         else:
             now = monotonic()
             self.waits_since = now

@@ -17,7 +17,7 @@ PIPELINED: Final = 80e-6 / _SHARE  # for a request that had come before its pred
 
 
 _LATE: Final = 0.01  # seconds; a loop that comes back to us later than this has too much to do
-_SLOWEST: Final = 64.0
+_SLOWEST: Final = 8.0  # five hundred in line wait four seconds at most, which a stop has to wait too
 
 
 class Pace:
