@@ -101,7 +101,7 @@ async def test_out_of_descriptors() -> None:
         await nursery.start(origin.run)
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "balancer.proxy", str(fds[0]), str(fds[1]), table.shape, "0", f"{read_end},{write_end}",
-             f"web={fds[2]}"],
+             "", f"web={fds[2]}"],
             pass_fds=fds,
         )  # fmt: skip
         theirs.close()
