@@ -199,6 +199,8 @@ def _group(key: Key, group: Group) -> Iterator[Finding]:
             yield from _unix_path((*key, "address"), group.address.path)
         elif group.address.port == 0 and not group.address.is_service:
             yield Finding((*key, "address"), f"'{group.address}' has no port to connect to")
+        elif group.address.is_service and group.tls and group.tls.verify and not group.tls.server_name:
+            yield Finding((*key, "tls"), "needs server_name: a service's own name stands in no certificate")
         elif group.address.is_wildcard:
             yield Finding((*key, "address"), f"'{group.address}' is an address to listen on, not one to connect to")
 

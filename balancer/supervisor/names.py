@@ -162,10 +162,14 @@ class Follower:
             self._kicked.set()
         self._settings, self._group, self._dns = pool, group, dns
         for key, slot in self._slots.items():
-            self._adopt(slot, self._endpoints[key])
+            if slot.care.probe.tls != care_of(pool, group).probe.tls:
+                slot.is_displaced = True  # its connections are of another kind: one more beside it, then it goes
+            else:
+                self._adopt(slot, self._endpoints[key])
+        self.give_way()
 
     def give_way(self) -> None:
-        """Give up the numbers that others need."""
+        """Give up the numbers that others need, and what cannot be adopted."""
         if any(slot.is_displaced for slot in self._slots.values()):
             self._take(list(self._endpoints.values()))
 

@@ -169,7 +169,8 @@ class Rollout:
         fresh: list[tuple[Replacement, Life]] = []
         try:
             for one in batch:
-                if one.launch.address is not None and one.slot.launch == one.launch:
+                is_same = one.slot.launch == one.launch and one.slot.care.probe.tls == one.care.probe.tls
+                if one.launch.address is not None and is_same:
                     # Nothing of ours runs there; what the file says about it applies at once.
                     self._adopt(one)
                     continue

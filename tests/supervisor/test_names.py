@@ -199,3 +199,20 @@ async def test_a_reload_changes_names_and_what_is_said_of_them() -> None:
         with trio.fail_after(PATIENCE):
             assert await s.names.settled("web") == "wrong.test does not exist"
         assert set(s.taking()) == {"127.0.0.3"}
+
+
+async def test_another_way_to_speak_to_it_is_another_backend() -> None:
+    async with scene() as s:
+        await s.listen("127.0.0.2")
+        s.server.records["app.test."] = ["127.0.0.2"]
+        s.server.ttl = 100
+        plain = group(f"app.test:{s.port}")
+        s.use(settings_for(s.server, plain))
+        assert await s.until_taking("127.0.0.2") == {"127.0.0.2": "web-0"}
+        s.use(settings_for(s.server, plain + "[pool.web.group.tls]\nverify = false\n"))
+        await s.g.until(lambda: [slot.name for slot in s.slots()] == ["web-0", "web-1"])
+        (fresh,) = (slot for slot in s.slots() if slot.name == "web-1")
+        await s.g.until(lambda: fresh.current is not None)
+        assert fresh.current is not None
+        assert fresh.current.backend.tls
+        assert s.taking() == {"127.0.0.2": "web-0"}, "nobody speaks TLS there"
