@@ -1,12 +1,16 @@
 """The files under deploy/ are read by the programs they are for."""
 
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from balancer.settings.load import load
+from balancer.settings.model import Settings
 from tests.support.programs import find
 from tests.support.running import ROOT
 
@@ -29,10 +33,29 @@ def test_systemd_reads_the_unit(tmp_path: Path) -> None:
     assert [line for line in said.splitlines() if "balancer.service" in line] == []
 
 
-def test_the_image_s_cluster_is_valid() -> None:
-    assert (
-        run(sys.executable, "-m", "balancer", "check", "--config", str(DEPLOY / "cluster.toml")).strip().endswith("ok")
-    )
+def test_the_cluster_of_unit_and_image_is_valid(tmp_path: Path) -> None:
+    is_valid((DEPLOY / "cluster.toml").read_text(), tmp_path)
+
+
+def test_the_cluster_in_the_manifest_is_valid_and_its_grace_is_long_enough(tmp_path: Path) -> None:
+    manifest = (DEPLOY / "kubernetes.yaml").read_text()
+    (text,) = re.findall(r"^  cluster\.toml: \|\n((?:    .*\n|\n)+)", manifest, re.M)
+    (tmp_path / "token").write_text("secret")
+    settings = is_valid(textwrap.dedent(text).replace("/run/secrets/balancer/", f"{tmp_path}/"), tmp_path)
+    (grace,) = map(int, re.findall(r"terminationGracePeriodSeconds: (\d+)", manifest))
+    stops = max(pool.stop.timeout for pool in settings.pool.values())
+    assert grace > settings.proxy.shutdown_delay + settings.proxy.shutdown_timeout + stops
+    assert settings.admin.address is not None
+    assert settings.admin.address.is_wildcard
+    assert f"containerPort: {settings.admin.address.port}" in manifest
+
+
+def is_valid(text: str, folder: Path) -> Settings:
+    """`balancer check` has nothing to say of it, on a machine that has its folders."""
+    file = folder / "cluster.toml"
+    file.write_text(text.replace("/run/balancer/", f"{folder}/"))
+    assert run(sys.executable, "-m", "balancer", "check", "--config", str(file)).strip().endswith("ok")
+    return load(file)
 
 
 def test_the_image_is_told_of_every_file_it_copies() -> None:
