@@ -132,7 +132,16 @@ def envoy(folder: Path, core: int, origin: Sequence[int]) -> Peer:
     endpoint = "{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}}}"
     servers = ", ".join(endpoint.format(p) for p in origin)
     (folder / "envoy.yaml").write_text(ENVOY.format(port=port, servers=servers))
-    command = [shutil.which("envoy") or "envoy", "-c", "envoy.yaml", "--concurrency", "1", "--log-level", "error"]
+    command = [
+        shutil.which("envoy") or "envoy",
+        "-c",
+        "envoy.yaml",
+        "--concurrency",
+        "1",
+        "--log-level",
+        "error",
+        "--use-dynamic-base-id",
+    ]
     return Peer("envoy", port, Process("envoy", command, core, folder))
 
 
