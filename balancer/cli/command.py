@@ -15,25 +15,26 @@ from balancer.errors import BalancerError
 
 # Verb → what it does, for the help: reading it must not import the verb's module.
 VERBS = {
-    "run": "Run in the foreground until stopped (what no verb at all does too).",
+    "run": "Run in the foreground until stopped; the same without any verb.",
     "check": "Validate the file; print ok, or every problem at once.",
     "init": "Write a commented starting file.",
     "schema": "Print the JSON Schema of the file, for editors.",
     "status": "Show pools and backends.",
     "top": "Show pools and backends live in the terminal, until q.",
-    "reload": "Read the file again and replace every backend; wait until done.",
+    "reload": "Read the file again and replace every backend; wait until done; exit 1 with the reason if rolled back.",
     "plan": "Show what a reload of the file would do; exit 0: nothing, 2: changes, 1: the file is wrong.",
     "restart": "Replace the processes of a pool or a backend without a lost request; wait until done.",
     "scale": "Change the number of backends until the next reload; wait until done.",
     "drain": "Take a backend out of rotation and wait until it is idle; its process keeps running.",
-    "undrain": "Put a backend back into rotation.",
-    "weight": "Change the weight of a backend until the next reload.",
-    "send": "Send a message to one backend or to all of a pool.",
+    "undrain": "Put a backend back into rotation and wait until it takes requests.",
+    "weight": "Change the weight of a backend (0 to 1000) until the next reload.",
+    "send": "Send a JSON message to one backend or to all of a pool.",
     "logs": "Show what backends wrote to stdout and stderr.",
     "events": "Show what happened to processes and traffic.",
-    "stop": "Stop the balancer; wait until it has stopped.",
+    "stop": "Stop the balancer gracefully; wait until it has stopped.",
 }
 DEFAULT = "run"
+EPILOG = "A backend is named by its pool and number, such as web/3. Exit codes: 0 done, 1 failed, 2 the command line or the file is wrong."
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -74,7 +75,7 @@ def config_option(function: Any) -> Any:
     )(function)
 
 
-@click.group(cls=Verbs, invoke_without_command=True, context_settings=CONTEXT)
+@click.group(cls=Verbs, invoke_without_command=True, context_settings=CONTEXT, epilog=EPILOG)
 @click.option("-c", "--config", metavar="FILE", help="The file [default: $BALANCER_CONFIG, then cluster.toml].")
 @click.version_option(__version__, prog_name="balancer", message="%(prog)s %(version)s")
 @click.pass_context

@@ -1,7 +1,7 @@
 """The file that `balancer init` writes: short, commented, and it loads."""
 
 SAMPLE = """\
-# What the balancer serves and what it starts. Every key: `balancer schema`, or config/full.toml.
+# What the balancer serves and what it starts. Every key: `balancer check --explain`.
 # After a change: `balancer check`, then `balancer reload`.
 
 [listen.web]
