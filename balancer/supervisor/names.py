@@ -58,7 +58,7 @@ class Names:
     async def settled(self, pool: str) -> str:
         """Until it has shown whether the names that are new in this pool lead anywhere; why not, if one does not."""
         self._sync()
-        for follower in [f for f in self._followers.values() if f.pool == pool and not f.has_arrived]:
+        for follower in [f for f in self._followers.values() if f.pool == pool and f.is_new]:
             await follower.arrive()
             if follower.trouble:
                 return follower.trouble
@@ -73,12 +73,13 @@ class Names:
         seen = (self._truth.settings, self._truth.extra)
         if seen[0] is self._seen[0] and seen[1] is self._seen[1]:
             return
-        self._seen = seen
+        is_first, self._seen = self._seen == (None, None), seen
         wanted = {key: (pool, group) for key, pool, group in _named(self._truth.pools)}
         for key, (pool, group) in wanted.items():
             follower = self._followers.get(key)
             if follower is None:
                 follower = self._followers[key] = Follower(self._fleet, key, pool, group)
+                follower.is_new = not is_first
                 self._nursery.start_soon(follower.run, name=f"name {key[1]}")
             follower.update(pool, group, self._truth.settings.dns)
         for key in self._followers.keys() - wanted.keys():
@@ -103,7 +104,7 @@ class Follower:
         assert group.address is not None
         self.pool = key[0]
         self.trouble = ""
-        self.has_arrived = False
+        self.is_new = True  # a reload brought it, and has not seen yet whether it leads anywhere
         self._fleet = fleet
         self._around = fleet.around
         self._address: Address = group.address
@@ -183,7 +184,7 @@ class Follower:
                 self.trouble = ""
         if patience.cancelled_caught:
             self.trouble = f"no backend of {self._address} takes requests after {self.patience:g} s"
-        self.has_arrived = True
+        self.is_new = False
 
     async def _ask(self) -> Answer:
         address, dns = self._address, self._dns
@@ -221,7 +222,8 @@ class Follower:
         known = {(endpoint.host, endpoint.port): endpoint for endpoint in endpoints}
         self.trouble = ""
         names, name = self._around.truth.names, (self.pool, str(self._address))
-        if known.keys() != self._slots.keys() or names.get(name) != "":
+        is_news = known.keys() != self._slots.keys() or names.get(name) != ""
+        if is_news:
             self._around.events.record(
                 "name resolved", self.pool, name=str(self._address), addresses=[_shown(one) for one in known]
             )
@@ -239,7 +241,8 @@ class Follower:
         if gone and self._nursery is not None:
             self._leaving += gone
             self._nursery.start_soon(self._replace, gone, added)
-        self._around.truth.touch()
+        if is_news:
+            self._around.truth.touch()
 
     def _add(self, endpoint: Endpoint) -> Slot:
         launch, care = self._wanted(endpoint)
@@ -255,6 +258,7 @@ class Follower:
             slot.current.care = slot.care
             backend = slot.current.backend
             backend.group, backend.weight, backend.backup = slot.launch.group, slot.care.weight, slot.care.backup
+        self._around.truth.touch()
 
     async def _replace(self, gone: list[Slot], added: list[Slot]) -> None:
         """Let go of what the name no longer means, once what it means instead takes requests."""

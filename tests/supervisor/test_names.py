@@ -111,6 +111,7 @@ async def test_what_is_known_is_kept_when_nothing_is_known() -> None:
         s.server.failing = True
         failed = await s.g.event("name not resolved")
         assert failed.detail["kept"] == 1
+        assert await s.names.settled("web") == "", "a reload has nothing to do with it"
         s.server.failing = False
         s.server.records.clear()
         gone = await s.g.event("name not resolved", 2)
