@@ -30,12 +30,15 @@ class Guard:
         return self._process.pid if self._process is not None else None
 
     def add(self, group: int) -> None:
-        """This process group is to die with us."""
+        """This process group is to die with us; without a guard to be had, at least its leader does (PR_SET_PDEATHSIG)."""
         self._groups.add(group)
-        if self._process is None:
-            self._start()
-        else:
+        if self._process is not None:
             self._say(f"+{group}\n")
+            return
+        try:
+            self._start()
+        except OSError:
+            pass  # out of processes or descriptors: tried again with the next group
 
     def remove(self, group: int) -> None:
         """This one has ended; to be called before its number can be another's, that is, before its leader is reaped."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import psutil
+import pytest
 import trio
 
 from balancer.supervisor.guard import Guard
@@ -67,3 +68,10 @@ async def test_a_guard_that_was_killed_or_stopped_has_a_successor_that_knows_all
         assert guard.pid not in (None, killed)
         guard.close()
         assert first.wait(5) == -signal.SIGKILL
+
+
+def test_a_guard_that_cannot_be_started_does_not_end_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Guard()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    made.add(1_000_000)
+    assert made.pid is None
