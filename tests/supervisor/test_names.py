@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 import trio.testing
 
 from balancer.settings.load import read
+from balancer.supervisor import names
 from balancer.supervisor.names import Names
 from balancer.supervisor.slot import Slot
 from tests.supervisor.ground import PATIENCE, Ground, app, ground
@@ -24,6 +26,12 @@ def settings_for(server: NameServer, groups: str, head: str = "") -> str:
 
 def group(address: str, more: str = "") -> str:
     return f'[[pool.web.group]]\naddress = "{address}"\n{more}\n'
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "SHORTEST", 0.1)
+    monkeypatch.setattr(names, "FIRST_RETRY", 0.1)
 
 
 class Scene:
@@ -64,6 +72,7 @@ class Scene:
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
     async with name_server() as server, ground() as g, trio.open_nursery() as nursery:
+        server.ttl = 0
         made = Scene(g, server, nursery)
         nursery.start_soon(made.names.run)
         await trio.testing.wait_all_tasks_blocked()
