@@ -26,9 +26,7 @@ class BackendPicture:
     group: str = ""
     authority: str = ""  # its own Host, where that is not its address
     tls: str = ""  # by which name its TLS settings were given, see `proxy/security`; "": it speaks plain HTTP
-    drain_until: float = (
-        0.0  # CLOCK_MONOTONIC: until then streams without an end are closed, a few at a time; 0: not at all
-    )
+    drain_until: float = 0.0  # CLOCK_MONOTONIC: by then streams without an end are closed, a few at a time; 0: none is
 
 
 @dataclass(frozen=True, slots=True)
