@@ -105,7 +105,9 @@ class Client:
         self.score.results[result] += 1
         self.score.slowest = max(self.score.slowest, trio.current_time() - began)
         if result not in ("GET 200", "POST 200"):
-            self.score.failures.append(f"{result} {target} at {time.time() % 60:.3f} after {trio.current_time() - began:.3f} s")
+            self.score.failures.append(
+                f"{result} {target} at {time.time() % 60:.3f} after {trio.current_time() - began:.3f} s"
+            )
         return result.endswith(" 200")
 
     async def ask(self, method: str, target: str) -> tuple[int, str, bytes]:

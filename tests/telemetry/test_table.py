@@ -73,7 +73,9 @@ def test_the_columns_of_a_row_do_not_overlap() -> None:
     backend = [(columns.REQUESTS, requests), (columns.DURATION, histogram), (columns.RESPONSE, histogram)]
     pool = [(columns.REQUESTS, requests), (columns.DURATION, histogram), (columns.QUEUE, histogram)]
     pool += [(columns.ERRORS, len(Reason)), (columns.RETRIES, len(Reason)), (columns.QUEUE_LENGTH, 1)]
-    backend += [(c, 1) for c in (columns.CONNECTIONS_NEW, columns.CONNECTIONS_REUSED, columns.SERVER_ERRORS, columns.LAST_MOVED)]
+    backend += [
+        (c, 1) for c in (columns.CONNECTIONS_NEW, columns.CONNECTIONS_REUSED, columns.SERVER_ERRORS, columns.LAST_MOVED)
+    ]
     shared = [(c, 1) for c in (columns.REQUEST_BYTES, columns.RESPONSE_BYTES, columns.IN_FLIGHT)]
     for parts, width in ((backend, columns.BACKEND_WIDTH), (pool, columns.POOL_WIDTH)):
         cells = [cell for start, size in (*parts, *shared) for cell in range(start, start + size)]
