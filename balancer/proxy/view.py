@@ -160,6 +160,8 @@ class View:
         delays = backend.pool.blame.crash(sent, at, in_flight) if is_own_doing else {}
         backend.exit = Exit(at, is_own_doing, max(len(sent), in_flight), delays)
         backend.exited.set()
+        # The snapshot without it is still to come: whoever has just learned of its end must not take it for the last one that there is.
+        backend.pool.suspect(backend)
 
     def acquit(self, pool: Pool, fingerprint: bytes) -> None:
         """A request of this kind was answered: if it had been in flight at crashes, it did not cause them."""

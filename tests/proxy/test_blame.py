@@ -197,3 +197,23 @@ async def test_four_innocents_beside_it_are_all_answered() -> None:
         assert sorted(request.target for request in second.requests) == sorted(r.target for r in first.requests)
         await proxy.until(lambda f: len(f.heard("acquitted")) == 5)
         assert not proxy.proxy.view.pools["web"].blame.present, "all of them have succeeded since"
+
+
+async def test_who_was_on_the_only_one_waits_for_its_successor() -> None:
+    first, second = Origin(dies), Origin()
+    async with front(first) as proxy:
+        await proxy.apply(backends=(backend(0, first.port, since=SPAWNED, generation=2),))
+        await proxy.add_origin(second)
+        async with proxy.client() as client:
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await first.until(lambda o: len(o.requests) == 1)
+            # The word comes before the snapshot that says that another is expected.
+            proxy.say("exited", backend="web-0", generation=2, at=monotonic(), own_doing=False)
+            die(first)
+            await proxy.until(lambda f: bool(f.heard("casualties")))
+            await proxy.quiet()
+            assert proxy.retries() == 1
+            await proxy.apply(backends=(), pool={"expects": True})
+            await proxy.apply(backends=(backend(1, second.port, name="web-0", since=SPAWNED, generation=3),))
+            assert (await client.response()).status == 200
+        assert len(second.requests) == 1
