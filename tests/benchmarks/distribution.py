@@ -68,9 +68,7 @@ async def _counts(way: Way, seconds: float) -> list[int]:
     """Requests that each backend has answered."""
     async with running(_config(way.mode), patience=PATIENCE) as balancer:
         # Ready is a pool with one backend that takes requests: the shares are of four.
-        with trio.fail_after(PATIENCE):
-            while not all(backend["takes_requests"] for backend in await balancer.backends("web")):
-                await trio.sleep(0.05)
+        await balancer.until(lambda status: all(b["takes_requests"] for b in status["pools"][0]["backends"]))
         header = [] if way.kept else ["-H", "Connection: close"]
         command = [_program("wrk"), "-t", "1", "-c", str(way.clients), "-d", f"{seconds:g}s", *header, balancer.url]
         with trio.fail_after(seconds + PATIENCE):
