@@ -1,12 +1,14 @@
 """Who gets what: requests over four Node.js backends, in each way that connections can come to them.
 
 `python -m tests.benchmarks.distribution [SECONDS]`. The classic comparison of accepting on one shared socket with handing out in turn:
-counts, shares, the largest to the smallest, and Jain's index of fairness (R. Jain et al., "A quantitative measure of fairness",
-DEC-TR-301, 1984): (Σx)² / (n Σx²), 1 when all get the same. Each backend counts for itself and says its number when it ends.
+counts, shares, the largest to the smallest, the coefficient of variation (standard deviation over mean, 0 when all get the same), and
+Jain's index of fairness (R. Jain et al., "A quantitative measure of fairness", DEC-TR-301, 1984): (Σx)² / (n Σx²), 1 when all get the
+same. Each backend counts for itself and says its number when it ends.
 """
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,17 +53,25 @@ def jain(counts: Sequence[int]) -> float:
     return sum(counts) ** 2 / (len(counts) * sum(count * count for count in counts)) if any(counts) else 0.0
 
 
+def variation(counts: Sequence[int]) -> float:
+    """Standard deviation over mean, of these counts themselves and not of what they are a sample of; 0 when there are none."""
+    return statistics.pstdev(counts) / statistics.fmean(counts) if any(counts) else 0.0
+
+
+def row(title: str, counts: Sequence[int]) -> str:
+    """A line of the table."""
+    total = sum(counts)
+    shares = " / ".join(f"{100 * count / total:.1f}" if total else "–" for count in counts)
+    ratio = f"{max(counts) / min(counts):.3f}" if min(counts) else "∞"
+    figures = (shares, ratio, f"{variation(counts):.4f}", f"{jain(counts):.5f}")
+    return "| " + " | ".join((title, *(f"{count:,}" for count in counts), *figures)) + " |"
+
+
 async def _lines(seconds: float) -> list[str]:
-    heads = ["way", *(f"backend {number}" for number in range(BACKENDS)), "shares %", "max:min", "Jain"]
+    heads = ["way", *(f"backend {number}" for number in range(BACKENDS)), "shares %", "max:min", "CV", "Jain"]
     text = [f"## distribution over {BACKENDS} Node.js backends: wrk, 64 clients, a connection for each request, {seconds:g} s", "",
             "| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]  # fmt: skip
-    for way in WAYS:
-        counts = await _counts(way, seconds)
-        shares = " / ".join(f"{count / sum(counts):.1%}".rstrip("%") for count in counts)
-        ratio = f"{max(counts) / min(counts):.3f}" if min(counts) else "∞"
-        cells = [way.title, *(f"{count:,}" for count in counts), shares, ratio, f"{jain(counts):.5f}"]
-        text.append("| " + " | ".join(cells) + " |")
-    return [*text, ""]
+    return [*text, *[row(way.title, await _counts(way, seconds)) for way in WAYS], ""]
 
 
 async def _counts(way: Way, seconds: float) -> list[int]:
