@@ -148,7 +148,8 @@ class Pool:
         """A place in the line, or a backend, claimed, if one has come free in this moment. Raises Fault: the line is full."""
         picture = self.picture
         if len(self.queue) >= picture.queue:
-            raise Fault(Side.BALANCER, Reason.QUEUE_FULL if picture.queue else Reason.NO_BACKEND)
+            # Where there is no line at all, the reason is what one would have waited for: a place, or a backend.
+            raise Fault(Side.BALANCER, Reason.QUEUE_FULL if picture.queue or self.candidates else Reason.NO_BACKEND)
         if not picture.concurrency:
             return self.queue.join(deadline, in_line=False)
         with self._table.locked(picture.row):

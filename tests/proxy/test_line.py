@@ -260,6 +260,17 @@ async def test_who_finds_the_line_full_is_told_when_it_moves_on() -> None:
         assert refused.one("retry-after") == "2"
 
 
+async def test_without_a_line_the_reason_is_what_was_lacking() -> None:
+    async with front(Origin(slow_by(0.3)), pool={"concurrency": 1, "queue": 0, "expects": True}) as proxy:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(proxy.ask)
+            await proxy.quiet()
+            refused = await proxy.ask()
+        assert (refused.status, 'details="queue_full"' in refused.one("proxy-status")) == (503, True)
+        await proxy.apply(backends=())
+        assert 'details="no_backend"' in (await proxy.ask()).one("proxy-status")
+
+
 async def test_who_finds_nobody_is_told_when_somebody_is_expected() -> None:
     origin = Origin()
     async with front(origin, pool={"expects": False, "retry_after": 3.2}, backends=()) as proxy:
