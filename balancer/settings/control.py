@@ -15,7 +15,7 @@ def control_socket(config: Path, runtime_directory: str = "") -> Path:
     """The socket's absolute path. runtime_directory: $RUNTIME_DIRECTORY. Raises SettingsError when the file is not there."""
     path = Path(os.path.abspath(config))
     try:
-        named = tomli.loads(path.read_text(encoding="utf-8"))["admin"]["control_socket"]
+        named = tomli.loads(path.read_text(encoding="utf-8-sig"))["admin"]["control_socket"]
     except OSError as error:
         raise SettingsError([Problem(str(config), 0, "", error.strerror or str(error))]) from None
     except (ValueError, KeyError, TypeError):

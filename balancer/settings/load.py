@@ -1,6 +1,7 @@
 """From a file to settings, or to everything that is wrong with it at once."""
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -30,7 +31,8 @@ def load(
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+            # Editors on Windows begin a file with a byte order mark, which means nothing in UTF-8 and which tomli refuses.
+            content = file.read(LARGEST_FILE + 1).removeprefix(BOM_UTF8)
         text = content.decode("utf-8")
     except FileNotFoundError:
         hint = "; balancer init writes one to start with"
