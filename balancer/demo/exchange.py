@@ -46,7 +46,7 @@ class Exchange:
         self._chunked = False
         self._waits_for_continue = self.fields.get("expect", "").lower() == "100-continue"
         self.is_begun = False  # something of the answer is on its way
-        self.is_endless = False  # no answer is owed: a stop need not wait for it
+        self.is_endless = False
         self._body = self._pieces()
 
     @classmethod
@@ -136,8 +136,15 @@ class Exchange:
     def switch(self, *fields: str) -> None:
         """101: from now on the connection belongs to another protocol."""
         self._keep = False
-        self.is_begun = self.is_endless = True
+        self.is_begun = True
+        self.be_endless()
         self.sock.sendall("\r\n".join(("HTTP/1.1 101 Switching Protocols", *fields, "", "")).encode())
+
+    def be_endless(self) -> None:
+        """From here on no answer is owed: a stop ends the wait for the client's bytes."""
+        self.is_endless = True  # before the look at `stopping`: one of the two sides notices
+        if self.stopping.is_set():
+            self.sock.shutdown(socket.SHUT_RD)
 
     def _head(self, status: int, content_type: str, length: int | None) -> bytes:
         self.is_begun = True

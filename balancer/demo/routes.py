@@ -130,7 +130,7 @@ def crash(exchange: Exchange) -> None:
 
 def hang(exchange: Exchange) -> None:
     """This request is never answered; others are."""
-    exchange.is_endless = True
+    exchange.be_endless()
     while exchange.reader.read1(65536):
         pass
 

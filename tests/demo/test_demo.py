@@ -149,24 +149,43 @@ async def test_a_crash_is_a_crash(demo: Demo, client: httpx.AsyncClient) -> None
 
 
 async def test_stop_finishes_what_is_in_progress(demo: Demo, client: httpx.AsyncClient) -> None:
-    answers: list[httpx.Response] = []
-
-    async def ask() -> None:
-        answers.append(await client.get("/slow?seconds=0.5"))
-
     idle = await trio.open_tcp_stream("127.0.0.1", demo.port)
+    slow = await trio.open_tcp_stream("127.0.0.1", demo.port)
     with connect(f"ws://127.0.0.1:{demo.port}/ws") as websocket:
-        async with trio.open_nursery() as nursery, client.stream("GET", "/events") as events:
+        async with client.stream("GET", "/events") as events:
             lines = events.aiter_lines()
-            await anext(lines)  # the process is at work
-            nursery.start_soon(ask)
-            await client.get("/healthz")  # sent after the slow one
+            await anext(lines)
+            # Arrived when this returns: loopback delivers within the send.
+            await slow.send_all(b"GET /slow?seconds=0.5 HTTP/1.1\r\nHost: demo\r\n\r\n")
             demo.process.send_signal(signal.SIGTERM)
             assert [line async for line in lines][-1] == ""
-        assert answers[0].status_code == 200
-        assert answers[0].headers["connection"] == "close"
-        assert await idle.receive_some() == b""
+        answer = await rest(slow)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nConnection: close\r\n" in answer
+        assert await rest(idle) == b""
         with pytest.raises(ConnectionClosed):
             websocket.recv(timeout=5)
         assert websocket.close_code == 1001
     assert demo.process.wait(5) == 0
+
+
+async def test_stop_answers_what_waits_to_be_accepted(demo: Demo) -> None:
+    demo.process.send_signal(signal.SIGSTOP)
+    streams = [await trio.open_tcp_stream("127.0.0.1", demo.port) for _ in range(20)]
+    for stream in streams:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: demo\r\n\r\n")
+    demo.process.send_signal(signal.SIGTERM)
+    demo.process.send_signal(signal.SIGCONT)
+    for stream in streams:
+        answer = await rest(stream)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"}\n")
+    assert demo.process.wait(5) == 0
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream("127.0.0.1", demo.port)
+
+
+async def rest(stream: trio.SocketStream) -> bytes:
+    """All up to the end of the connection."""
+    with trio.fail_after(10):
+        return b"".join([bytes(piece) async for piece in stream])
