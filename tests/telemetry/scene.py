@@ -3,7 +3,14 @@
 from balancer.errors import Reason
 from balancer.telemetry import table as columns
 from balancer.telemetry.ledger import Ledger
-from balancer.telemetry.readings import BackendReading, Durations, PoolReading, ProcessReading, Reading
+from balancer.telemetry.readings import (
+    BackendReading,
+    CertificateReading,
+    Durations,
+    PoolReading,
+    ProcessReading,
+    Reading,
+)
 from balancer.telemetry.table import REASON_OFFSET, Table, observe, requests_cell
 
 PROXIES = 2
@@ -83,4 +90,5 @@ def _reading(backends: list[tuple[str, str]], rounds: int) -> Reading:
         processes=processes,
         reloads={"ok": rounds},
         last_reload_time=1.7e9,
+        certificates=[CertificateReading("web", "/etc/site.pem", 1.7e9, 1.8e9)],
     )
