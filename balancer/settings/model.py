@@ -189,7 +189,9 @@ class Log(Section):
     format: Literal["text", "json"] = key("text", "one line per event, for people or machines")
     access: AccessLog = key("off", '"off", "stderr" or a path; it costs throughput')
     access_format: Literal["combined", "json"] = key(
-        "combined", "combined: as Apache and nginx write it, for the tools that read those"
+        "combined",
+        "combined: as Apache and nginx write it, for the tools that read those; json: also duration, pool, backend, request id "
+        "and why the balancer itself answered",
     )
     backends: LocalPath = key(
         "", "a folder: what each backend writes goes to a file of its own there too, such as web-3.log"
