@@ -65,6 +65,8 @@ class Rollout:
         self.pool = pool
         self.say = say
         self.reason = reason
+        # A swap back is counted as what it ends: the metric has a closed list of reasons, and all of it is one rollout's doing.
+        self._counted_as = reason if reason in RESTART_REASONS else "operator"
         self._guard = guard
         self._watch: Observation | None = None
         self._swapped: list[Replacement] = []  # with what was there before
@@ -229,7 +231,7 @@ class Rollout:
     def _swap(self, one: Replacement, life: Life) -> Life | None:
         slot = one.slot
         self._swapped.append(Replacement(slot, slot.launch, slot.care))
-        slot.count_restart(self.reason if self.reason in RESTART_REASONS else "operator")
+        slot.count_restart(self._counted_as)
         if self.reason == "reload":
             self._end_drain(slot)
             life.backend.serve()

@@ -93,6 +93,8 @@ async def test_a_failure_half_way_is_swapped_back() -> None:
         assert [slot.launch for slot in g.truth.all_slots()] == before
         # web-2 never was replaced; the others went there and back.
         assert sorted(g.truth.backends) == [("web-0", 3), ("web-1", 3), ("web-2", 1)]
+        # The way back is the reload's doing as well, and no operator's.
+        assert [slot.restarts for slot in g.truth.all_slots()] == [{"reload": 2}, {"reload": 2}, {}]
 
 
 async def test_growing_by_one_that_does_not_start_changes_nothing() -> None:
