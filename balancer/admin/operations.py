@@ -60,8 +60,8 @@ class Operations(Protocol):
         """
         ...
 
-    def scale(self, pool: str, count: int) -> AsyncIterator[dict[str, Any]]:
-        """Give the pool so many backends until the next reload."""
+    def scale(self, pool: str, count: int | str) -> AsyncIterator[dict[str, Any]]:
+        """Give the pool so many backends until the next reload; "auto" or "max": one per usable CPU."""
         ...
 
     def drain(self, backend: str) -> AsyncIterator[dict[str, Any]]:

@@ -123,7 +123,7 @@ def _restart(operations: Operations, asked: Asked, pool: str = "", name: str = "
 
 
 def _scale(operations: Operations, asked: Asked, pool: str) -> Stream:
-    return _progress(operations.scale(pool, _argument(asked, "backends", int)))
+    return _progress(operations.scale(pool, _argument(asked, "backends", int, str)))
 
 
 def _drain(operations: Operations, asked: Asked, name: str) -> Stream:
@@ -182,9 +182,10 @@ def _progress(steps: AsyncIterator[dict[str, Any]]) -> Stream:
 
 
 _MISSING: Any = object()
+_KINDS = {int: "a number", str: "a string", bool: "true or false"}
 
 
-def _argument(asked: Asked, name: str, kind: type, default: Any = _MISSING) -> Any:
+def _argument(asked: Asked, name: str, *kinds: type, default: Any = _MISSING) -> Any:
     """A member of the JSON body. Raises BadArguments."""
     try:
         body = json.loads(asked.body or b"{}")
@@ -195,8 +196,9 @@ def _argument(asked: Asked, name: str, kind: type, default: Any = _MISSING) -> A
     value = body.get(name, default)
     if value is _MISSING:
         raise BadArguments(f"the body needs {name!r}")
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        raise BadArguments(f"{name}: expected {'a number' if kind is int else 'a string'}")
+    # To Python, true is a number.
+    if not isinstance(value, kinds) or (isinstance(value, bool) and not {bool, object}.intersection(kinds)):
+        raise BadArguments(f"{name}: expected {' or '.join(_KINDS[kind] for kind in kinds)}")
     return value
 
 

@@ -8,10 +8,26 @@ import click
 from balancer.cli.command import VERBS, config_option
 from balancer.cli.running import see_through
 
+WORDS = ("auto", "max")
 
-@click.command("scale", help=VERBS["scale"])
+
+def number(ctx: click.Context, parameter: click.Parameter, value: str) -> int | str:
+    """How many: from 1 on, or one of `WORDS`. Raises BadParameter."""
+    if value in WORDS:
+        return value
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise click.BadParameter(f"{value!r} is not a number of backends; expected one from 1 on, or auto")
+    if not int(value):
+        # To PM2, `scale app 0` means none, and `-i 0` one per CPU: whichever was meant, the other would be an outage or a crowd.
+        raise click.BadParameter(
+            "0 would leave nobody to answer; auto means one per usable CPU, and balancer stop ends all"
+        )
+    return int(value)
+
+
+@click.command("scale", help=f"{VERBS['scale']} BACKENDS is a number from 1 on, or auto (or max): one per usable CPU.")
 @click.argument("pool")
-@click.argument("backends", type=click.IntRange(min=1))
+@click.argument("backends", callback=number)
 @config_option
-def verb(config: Path, pool: str, backends: int) -> None:
+def verb(config: Path, pool: str, backends: int | str) -> None:
     see_through(config, f"/api/v1/pools/{quote(pool, safe='')}/scale", {"backends": backends})

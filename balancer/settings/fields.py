@@ -118,6 +118,7 @@ _POSITIVE = _at_least(units.parse_duration, 1e-6, "more than 0s")
 _HOST_AND_PORT = r"\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|[^:/\[\]]+:[0-9]{1,5}"
 _ADDRESS = _text(pattern=f"^(unix:.+|{_HOST_AND_PORT})$")
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, {"const": "auto"}]}
+_BACKEND_COUNT = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 1000}, {"enum": ["auto", "max"]}]}
 _COMMAND = {
     "anyOf": [_text(), {"type": "array", "items": {"type": "string"}, "minItems": 1}],
 }
@@ -224,6 +225,11 @@ Command = Annotated[tuple[str, ...], Written(values.parse_command, lambda v: _sh
 Count = Annotated[
     int | Literal["auto"], Written(values.parse_count, lambda v: f'"{v}"' if v == "auto" else str(v), _COUNT)
 ]
+BackendCount = Annotated[
+    int | Literal["auto"],
+    Written(values.parse_backend_count, lambda v: f'"{v}"' if v == "auto" else str(v), _BACKEND_COUNT),
+]
+"""As `Count`; 0 and "max" are read as "auto"."""
 Ports = Annotated[
     values.PortRange | None,
     Written(

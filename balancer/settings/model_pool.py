@@ -6,11 +6,11 @@ from pydantic import Field
 
 from balancer.settings.cpus import usable_cpus
 from balancer.settings.fields import (
+    BackendCount,
     BackendHost,
     Command,
     CookieRule,
     CoreSize,
-    Count,
     CpuSet,
     Duration,
     Excess,
@@ -48,7 +48,7 @@ class Group(Section):
     """One [[pool.NAME.group]]: a part of a pool with its own command or address, and weight."""
 
     command: Command = key("", "spawned here; as a pool's command")
-    backends: Count = key(1, 'a number or "auto": one per usable CPU')
+    backends: BackendCount = key(1, 'a number, or "auto" (also "max", 0): one per usable CPU')
     weight: int = key(1, "0: gets nothing until changed", least=0, most=MAX_WEIGHT)
     backup: bool = key(False, "true: gets requests only when no other backend can")
     cwd: Folder = key(".", "relative to the file's folder")
@@ -230,7 +230,7 @@ class Pool(Section):
         "{port}, {host}, {name}, {index} and {pool} are filled in; programs of the balancer's own virtual environment are found "
         "without activating it",
     )
-    backends: Count = key(1, 'a number or "auto": one per usable CPU')
+    backends: BackendCount = key(1, 'a number, or "auto" (also "max", 0): one per usable CPU')
     weight: int = key(1, "0 to 1000; 0: gets nothing until changed", least=0, most=MAX_WEIGHT)
     backup: bool = key(False, "true: gets requests only when no other backend can")
     cwd: Folder = key(".", "relative to the file's folder")

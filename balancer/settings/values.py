@@ -136,6 +136,17 @@ def parse_count(value: Any) -> int | Literal["auto"]:
     raise ValueError(f'{shown(value)} is not a number of processes; expected 1 to 1000 or "auto"')
 
 
+def parse_backend_count(value: Any) -> int | Literal["auto"]:
+    """As `parse_count`; 0 and 'max' are PM2's words for 'auto'. Raises ValueError."""
+    if value == "max" or (value == 0 and type(value) is int):
+        return "auto"
+    try:
+        return parse_count(value)
+    except ValueError:
+        expected = 'expected 1 to 1000, or "auto" (as are "max" and 0) for one per usable CPU'
+        raise ValueError(f"{shown(value)} is not a number of backends; {expected}") from None
+
+
 def parse_command(value: Any) -> tuple[str, ...]:
     """A text, split as a shell would split it, or a list of words; empty when there is none. Raises ValueError."""
     if isinstance(value, str):

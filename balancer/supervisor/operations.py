@@ -58,7 +58,7 @@ class SupervisorOperations:
         """Rolling restart of a pool, or of one of its backends."""
         return self._supervisor.verbs.restart(pool or self._supervisor.verbs.pool_of(backend), backend).follow()
 
-    def scale(self, pool: str, count: int) -> AsyncIterator[dict[str, Any]]:
+    def scale(self, pool: str, count: int | str) -> AsyncIterator[dict[str, Any]]:
         """Another number of backends until the next reload."""
         return self._supervisor.verbs.scale(pool, count).follow()
 

@@ -1,9 +1,19 @@
 """More or fewer backends in a pool, until the next reload. Pure."""
 
 from balancer.admin.operations import BadArguments
+from balancer.settings.cpus import usable_cpus
 from balancer.settings.model_pool import Pool
 
 MOST = 1000  # as `backends` in the file
+
+
+def counted(wanted: int | str) -> int:
+    """The number that is wanted; "auto" and "max" mean one per usable CPU, now. Raises BadArguments for any other word."""
+    if wanted in ("auto", "max"):
+        return usable_cpus()
+    if isinstance(wanted, str):
+        raise BadArguments(f"{wanted[:40]!r} is not a number of backends; expected one, or 'auto'")
+    return wanted
 
 
 def elastic_group(pool: Pool) -> str:

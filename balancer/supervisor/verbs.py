@@ -14,7 +14,7 @@ from balancer.settings.model_pool import MAX_WEIGHT, Pool
 from balancer.supervisor.draining import described, holders, narrated
 from balancer.supervisor.progress import Progress
 from balancer.supervisor.rollout import Rollout
-from balancer.supervisor.scaling import elastic_group, scaled
+from balancer.supervisor.scaling import counted, elastic_group, scaled
 from balancer.supervisor.slot import Slot, drain_end
 from balancer.supervisor.turns import Job
 from balancer.supervisor.waiting import first_of
@@ -59,13 +59,14 @@ class Verbs:
         job = Job("restart", lambda progress: self._restart(pool, backend, progress), pool, backend)
         return self._supervisor.turns.begin(job)
 
-    def scale(self, pool: str, count: int) -> Progress:
-        """Give a pool so many backends. Raises NotFound, BadArguments."""
+    def scale(self, pool: str, count: int | str) -> Progress:
+        """Give a pool so many backends, or one per usable CPU. Raises NotFound, BadArguments."""
         try:
-            scaled(self._pool(pool), count)
+            number = counted(count)
+            scaled(self._pool(pool), number)
         except BadArguments as error:
             raise BadArguments(f"pool {pool}: {error}") from None
-        return self._supervisor.turns.begin(Scale(self, pool, count))
+        return self._supervisor.turns.begin(Scale(self, pool, number))
 
     def scale_all(self, by: int) -> None:
         """So many more, or fewer, in every spawned pool; no pool goes below what its groups need."""

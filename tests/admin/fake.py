@@ -87,7 +87,7 @@ class FakeOperations:
     def restart(self, pool: str, backend: str) -> AsyncIterator[dict[str, Any]]:
         return self._did("restart", pool, backend)
 
-    def scale(self, pool: str, count: int) -> AsyncIterator[dict[str, Any]]:
+    def scale(self, pool: str, count: int | str) -> AsyncIterator[dict[str, Any]]:
         return self._did("scale", pool, count)
 
     def drain(self, backend: str) -> AsyncIterator[dict[str, Any]]:

@@ -88,7 +88,7 @@ async def test_mistakes_are_answered_in_a_sentence(
     ("path", "body", "status", "part"),
     [
         ("/api/v1/pools/web/scale", b"", 400, "needs 'backends'"),
-        ("/api/v1/pools/web/scale", b'{"backends": "3"}', 400, "expected a number"),
+        ("/api/v1/pools/web/scale", b'{"backends": [3]}', 400, "expected a number or a string"),
         ("/api/v1/pools/web/scale", b'{"backends": true}', 400, "expected a number"),
         ("/api/v1/pools/web/scale", b"[3]", 400, "not a JSON object"),
         ("/api/v1/pools/web/scale", b"{3", 400, "not JSON"),

@@ -52,6 +52,7 @@ async def test_status(cli: Cli, config: Path) -> None:
         (("restart", "web"), ("restart", "web", "")),
         (("restart", "web/3"), ("restart", "web", "web-3")),
         (("scale", "web", "5"), ("scale", "web", 5)),
+        (("scale", "web", "max"), ("scale", "web", "max")),
         (("drain", "web/3"), ("drain", "web-3")),
         (("drain", "web-3"), ("drain", "web-3")),
         (("undrain", "web/web-3"), ("undrain", "web-3")),
@@ -81,7 +82,8 @@ async def test_what_verbs_ask_for(
         (("drain", "web/"), 2, "names no backend"),
         (("restart", "gone"), 1, "there is no 'gone'"),
         (("weight", "web/3", "1001"), 2, "1001"),
-        (("scale", "web", "0"), 2, "0"),
+        (("scale", "web", "0"), 2, "0 would leave nobody to answer; auto means one per usable CPU"),
+        (("scale", "web", "many"), 2, "'many' is not a number of backends; expected one from 1 on, or auto"),
         (("send", "web", "hello"), 2, "is not JSON"),
     ],
 )

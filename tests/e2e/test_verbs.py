@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from balancer.settings.cpus import usable_cpus
 from tests.support.apps import LISTEN, app, pool
 from tests.support.load import load
 from tests.support.running import ROOT, Balancer, running
@@ -69,6 +70,7 @@ async def test_restart_and_scale_lose_no_request() -> None:
             await balancer.until(lambda s, count=count: len(generations(s)) == count)  # type: ignore[misc]
         balancer.signal(signal.SIGTTOU)
         await balancer.until(lambda s: len(generations(s)) == 2)
+        assert f"pool web has {usable_cpus()} backend" in await done(balancer, "scale", "web", "max")
         # The file says two, and the same two go on counting.
         await done(balancer, "scale", "web", "3")
         await done(balancer, "reload")

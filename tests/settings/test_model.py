@@ -46,6 +46,16 @@ def test_auto_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cpus.usable_cpus() >= 1
 
 
+@pytest.mark.parametrize("written", ["0", '"max"', '"auto"'])
+def test_one_per_cpu_is_written_in_three_ways(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["balancer.settings.model_pool"], "usable_cpus", lambda: 5)
+    alone = _settings(f'[pool.web]\ncommand = "a"\nbackends = {written}').pool["web"]
+    grouped = _settings(f'[[pool.web.group]]\ncommand = "a"\nbackends = {written}').pool["web"]
+    assert (alone.backend_count, grouped.backend_count) == (5, 5)
+    # Another way to say it is no change.
+    assert (alone.backends, grouped.group[0].backends) == ("auto", "auto")
+
+
 def test_where_requests_go_that_no_route_takes() -> None:
     one = '[pool.web]\ncommand = "a"\n'
     assert _settings(one).default_pool("web") == "web"
