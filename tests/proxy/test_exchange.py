@@ -100,7 +100,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(deeds=st.lists(st.sampled_from(sorted(DEEDS)), min_size=1, max_size=12), at_once=st.booleans())
 async def test_nothing_is_left_of_any_sequence_of_requests(deeds: list[str], at_once: bool) -> None:
     origins = [Origin(faulty), Origin(faulty)]
