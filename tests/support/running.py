@@ -230,6 +230,8 @@ async def running(
                 await stopped(balancer, exit_code)
             except Exception as error:
                 failure = error  # raised below: the nursery would wrap it in a group
+                if balancer.text not in str(error):
+                    error.add_note(f"the balancer's output:\n{balancer.text}")
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
