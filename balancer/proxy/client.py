@@ -230,7 +230,7 @@ class Client:
             self._lingers = not goes_on and (x.upload is not None or (wire.readable and not wire.is_silent()))
             return goes_on
         except Fault as fault:
-            x.fault = fault
+            x.fault = fault = service.view.in_the_end(fault)
             if fault.side is Side.BACKEND:
                 service.view.observe(backend, fault)
             if fault.reason is Reason.BAD_RESPONSE and fault.moment is Moment.AFTER_SEND:
@@ -312,7 +312,7 @@ class Client:
     async def _refuse(self, x: Exchange, pool: Pool | None, fault: Fault | None) -> bool:
         """Answer a request ourselves (`compose.own_answer`), if the client is still there; whether the connection goes on."""
         service = self._service
-        x.fault = fault
+        x.fault = fault = fault and service.view.in_the_end(fault)
         has_claim = x.status != 0  # the answer of a backend that turned out to be broken; its owner counts it
         x.status = status_of(fault) if fault is not None else x.own.status if x.own is not None else 0
         head = x.head

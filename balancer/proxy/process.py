@@ -102,6 +102,7 @@ class Proxy:
                     self._stop(self.view.picture.shutdown_timeout if is_serving else 0)
                 elif kind == "stop_now":
                     self._stop(_LAST_SECOND if is_serving else 0)
+                    self._let_go()
                 elif kind == "exited":
                     self._hear_exit(message)
                 elif kind == "door":
@@ -148,6 +149,15 @@ class Proxy:
             # A request that has arrived in this very moment is still served, with `Connection: close`.
             if client.waits_since and not client.has_something_to_say():
                 client.wire.interrupt(Fault(Side.CLIENT, Reason.CLIENT_GONE))
+
+    def _let_go(self) -> None:
+        """Every backend is about to be killed: end the requests that still wait for one, and say that they have been."""
+        self.view.ending = True
+        for client in self.service.clients:
+            x, waits_on = client.exchange, client.wire.watcher
+            if x is not None and not x.status and waits_on is not None:
+                waits_on.interrupt(Fault(Side.BALANCER, Reason.STOPPING))
+        self._channel.send({"type": "let go"})
 
     def _hear_exit(self, message: dict[str, Any]) -> None:
         """A backend's process has ended: say what it took with it, and let those who wonder know."""

@@ -44,6 +44,7 @@ class View:
         self.routes: tuple[Route, ...] = ()
         self.pools: dict[str, Pool] = {}
         self.stopping = False
+        self.ending = False  # at once, the backends too
         self._tell = tell
         self._grants = grants
         self._backends: dict[tuple[str, str, int], Backend] = {}
@@ -133,6 +134,14 @@ class View:
             backend.failures = 0
         else:
             self._count_failure(backend, "failing")
+
+    def in_the_end(self, fault: Fault) -> Fault:
+        """The fault as it is said and counted: once backends are killed for a stop at once, what comes of that is the stop's doing."""
+        return (
+            Fault(Side.BALANCER, Reason.STOPPING, fault.moment)
+            if self.ending and fault.side is not Side.CLIENT
+            else fault
+        )
 
     def observe(self, backend: Backend, fault: Fault) -> None:
         """A request ran into this on a backend. One that refuses connections is not chosen for a while."""

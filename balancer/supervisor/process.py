@@ -191,8 +191,7 @@ class Supervisor:
             await self.stop_now_asked.wait()
             nursery.cancel_scope.cancel()
         if self.stop_now_asked.is_set():
-            self.fleet.kill()
-            await self.proxies.stop_now()
+            await self.proxies.stop_now(self.fleet.kill)
 
     async def _run_reloads(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -28,6 +28,7 @@ SOUND_AFTER: Final = 2.0  # seconds: a proxy that lived so long was sound; its s
 LONGEST_PAUSE: Final = 3.0
 MANY: Final = 5  # deaths in a row until it is said loudly
 GRACE: Final = 2.0  # seconds beyond `proxy.shutdown_timeout` for a proxy that stops
+LETTING_GO: Final = 0.2  # seconds for them to end the requests that still wait for backends, before those are killed
 LAST_MOMENT: Final = 1.5  # seconds for responses already begun when everything ends at once
 
 
@@ -133,9 +134,15 @@ class Proxies:
             proxy.process.kill()
         await self.changes.until(lambda: not self.live)
 
-    async def stop_now(self) -> None:
-        """A moment for responses already begun, then SIGKILL."""
+    async def stop_now(self, kill: Callable[[], object]) -> None:
+        """A moment for responses already begun, then SIGKILL.
+
+        kill: ends the backends. It is called once nobody waits for them any more, or their end would be taken for their own doing.
+        """
         self._end("stop_now")
+        with trio.move_on_after(LETTING_GO):
+            await self.changes.until(lambda: all(proxy.has_let_go for proxy in self.live.values()))
+        kill()
         with trio.move_on_after(LAST_MOMENT):
             await self.changes.until(lambda: not self.live)
         for proxy in self.live.values():
@@ -320,6 +327,9 @@ class Proxies:
                 self.changes.fire()
             case "draining" | "casualties" as kind:
                 self._questions.heard(proxy, id, kind, value)
+            case "let go":
+                proxy.has_let_go = True
+                self.changes.fire()
             case "acquitted":
                 pool, fingerprint = str(value.get("pool", "")), str(value.get("fingerprint", ""))
                 self.truth.attribution.acquit(pool, fingerprint, int(value.get("crashes", 1)))

@@ -29,6 +29,7 @@ class Proxy:
         self.channel = channel
         self.since = now()
         self.is_ready = False
+        self.has_let_go = False  # of all backends: they may be killed
         self.sent_number = 0
         self.applied_number = 0
         self.known: set[BackendId] = set()  # of any snapshot sent to it

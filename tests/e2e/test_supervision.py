@@ -6,9 +6,11 @@ import signal
 import sys
 
 import psutil
+import pytest
 import trio
 
 from tests.support.apps import APP, LISTEN, pool
+from tests.support.asking import Reply, ask
 from tests.support.load import load
 from tests.support.running import running
 
@@ -70,6 +72,35 @@ async def test_a_second_sigterm_and_sigquit_stop_at_once() -> None:
                 await balancer.line("stopping")
                 balancer.signal(second)
             assert await balancer.wait(4) == 0
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGQUIT])
+async def test_who_is_cut_by_a_stop_at_once_is_told_that_it_was_the_stop(first: signal.Signals) -> None:
+    text = LISTEN + "[proxy]\nprocesses = 2\n\n" + pool("web", 2, more="concurrency = 2" + QUICK)
+    async with running(text + '[log]\naccess = "stderr"\naccess_format = "json"\n') as balancer:
+        replies: list[Reply] = []
+
+        async def get() -> None:
+            replies.append(await ask(balancer.port, "/slow?ms=9000"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(get)
+            await balancer.until(lambda s: sum(b["in_flight"] for b in s["pools"][0]["backends"]) == 4)
+            with trio.fail_after(balancer.patience):
+                while 'balancer_queue_length{pool="web"} 6.0' not in await balancer.metrics():  # noqa: ASYNC110
+                    await trio.sleep(0.02)  # another process's numbers: there is no event to wait for
+            balancer.signal(first)
+            if first is signal.SIGTERM:
+                await balancer.line("stopping")
+                balancer.signal(first)
+        assert await balancer.wait(4) == 0
+        assert [reply.status for reply in replies] == [503] * 10
+        assert {reply.one("proxy-status") for reply in replies} == {
+            'balancer; error=destination_unavailable; details="stopping"'
+        }
+        logged = [json.loads(line) for line in balancer.lines if line.startswith("{")]
+        assert [line["reason"] for line in logged if "status" in line] == ["stopping"] * 10
 
 
 async def test_a_killed_supervisor_leaves_no_orphans() -> None:

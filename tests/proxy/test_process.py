@@ -173,6 +173,55 @@ async def test_stop_has_an_end(kind: str, seconds: float) -> None:
         assert 'details="stopping"' in answer.one("proxy-status")
 
 
+async def test_a_stop_at_once_ends_what_waits_before_its_backends_are_killed() -> None:
+    slow = Slow()
+    pool = {"concurrency": 1, "expects": True}
+    async with (
+        front(slow, pool=pool) as proxy,
+        proxy.client() as first,
+        proxy.client() as second,
+        proxy.client() as late,
+    ):
+        await late.send(GET[:-2])
+        await first.send(GET)
+        await slow.until(lambda origin: bool(origin.requests))
+        await second.send(GET)
+        await proxy.quiet()
+        assert proxy.waiting() == 1
+        proxy.say("stop_now")
+        await proxy.until(lambda front: bool(front.heard("let go")), 0.2)
+        with trio.fail_after(0.2):
+            answers = [await first.response(), await second.response()]
+        # And what was still on its way finds them gone.
+        await slow.refuse()
+        await proxy.apply(backends=(), pool={"expects": False})
+        await late.send(GET[-2:])
+        answers.append(await late.response())
+        assert all('details="stopping"' in answer.one("proxy-status") for answer in answers)
+        assert proxy.errors() == {"stopping": 3}
+
+
+async def test_a_response_that_a_stop_at_once_cuts_is_not_held_against_its_backend() -> None:
+    async def script(origin: Origin, end: End) -> None:
+        origin.got(await end.request())
+        await end.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        await killed.wait()
+
+    killed = trio.Event()
+    async with front(Origin(script)) as proxy, proxy.client() as client:
+        await client.send(GET)
+        await client.head()
+        await client.take(3)
+        proxy.say("stop_now")
+        await proxy.until(lambda front: bool(front.heard("let go")), 0.2)
+        killed.set()
+        with pytest.raises(Torn):
+            await client.take(6)
+        await proxy.until(lambda front: not front.is_running)
+        assert proxy.errors() == {"stopping": 1}
+        assert not proxy.heard("observed")
+
+
 async def test_a_supervisor_that_is_gone() -> None:
     slow = Slow()
     async with front(slow) as proxy, proxy.client() as client:
