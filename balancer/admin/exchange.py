@@ -92,7 +92,7 @@ class Exchange:
                 while await stream.receive_some(RECEIVE):
                     pass
             return False
-        said = self._answer(asked)
+        said = await self._answer(asked)
         if isinstance(said, Answer):
             piece = _complete(said, keep_alive=head.keep_alive, with_body=asked.method != "HEAD")
             return await self._send(stream, piece) and head.keep_alive
@@ -102,13 +102,13 @@ class Exchange:
             await self._stream(stream, said, chunked=head.minor > 0)
         return False
 
-    def _answer(self, asked: Asked) -> Answer | Stream:
+    async def _answer(self, asked: Asked) -> Answer | Stream:
         try:
             refusal = self._guard.check(asked.method, asked.path, asked.headers) if self._guard else None
             if refusal is not None:
                 challenge = (("WWW-Authenticate", "Bearer"),) if refusal.status == 401 else ()
                 return error(refusal.status, refusal.message, challenge)
-            return answer(self._operations, asked)
+            return await answer(self._operations, asked)
         except Exception as crash:
             self._on_crash(crash)
             return error(500, "the balancer made a mistake here; its log says more")

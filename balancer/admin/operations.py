@@ -33,7 +33,7 @@ class Operations(Protocol):
         """Why the balancer is not ready, a line per routed pool without a backend that takes requests; empty: ready."""
         ...
 
-    def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
+    async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
         """(content type, body) of `/metrics`."""
         ...
 

@@ -1,8 +1,8 @@
-"""What the admin API answers: a table of routes, a function each. Pure of sockets: `admin/server.py` carries it."""
+"""What the admin API answers: a table of routes, a function each. Pure of sockets: `admin/exchange.py` carries it."""
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +50,7 @@ class Stream:
     sign_of_life: bytes
 
 
-def answer(operations: Operations, asked: Asked) -> Answer | Stream:
+async def answer(operations: Operations, asked: Asked) -> Answer | Stream:
     """What is to be said. Raises nothing that is a `BalancerError`: those are answers too."""
     known = [(method, found, handler) for method, path, handler in _ROUTES if (found := path.fullmatch(asked.path))]
     if not known:
@@ -59,7 +59,8 @@ def answer(operations: Operations, asked: Asked) -> Answer | Stream:
     for allowed, found, handler in known:
         if allowed == method:
             try:
-                return handler(operations, asked, **found.groupdict())
+                said = handler(operations, asked, **found.groupdict())
+                return said if isinstance(said, Answer | Stream) else await said
             except BalancerError as failed:
                 return error(_status_of(failed), str(failed))
     allow = ", ".join(sorted({allowed for allowed, _, _ in known}))
@@ -76,8 +77,8 @@ def _page(operations: Operations, asked: Asked, name: str = "index.html") -> Ans
     return Answer(200, content_type, body, (("Content-Security-Policy", POLICY), ("Referrer-Policy", "no-referrer")))
 
 
-def _metrics(operations: Operations, asked: Asked) -> Answer:
-    content_type, body = operations.metrics("application/openmetrics-text" in asked.headers.get("accept", ""))
+async def _metrics(operations: Operations, asked: Asked) -> Answer:
+    content_type, body = await operations.metrics("application/openmetrics-text" in asked.headers.get("accept", ""))
     return Answer(200, content_type, body)
 
 
@@ -148,7 +149,7 @@ def _stop(operations: Operations, asked: Asked) -> Answer:
     return Answer(202, JSON, _line({"ok": True}))
 
 
-Handler = Callable[..., Answer | Stream]
+Handler = Callable[..., Answer | Stream | Awaitable[Answer]]
 
 # Named groups of a path are arguments of its function.
 _ROUTES: tuple[tuple[str, re.Pattern[str], Handler], ...] = tuple(

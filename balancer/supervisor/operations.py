@@ -10,6 +10,7 @@ from balancer.pool.backend import BackendId
 from balancer.supervisor.planning import prediction
 from balancer.supervisor.readings import take_reading
 from balancer.supervisor.resources import Usage
+from balancer.supervisor.scrape import Scrapes
 from balancer.supervisor.status import build_status
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class SupervisorOperations:
     def __init__(self, supervisor: "Supervisor") -> None:
         self._supervisor = supervisor
         self._usage = Usage(self._pid_of)
+        self._scrapes = Scrapes(lambda: (supervisor.truth.ledger.tally(), take_reading(supervisor, self._usage)))
 
     def status(self) -> dict[str, Any]:
         """`GET /api/v1/status`."""
@@ -32,13 +34,9 @@ class SupervisorOperations:
         """Why not, a line each; empty: ready."""
         return self._supervisor.unready()
 
-    def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
+    async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
         """`/metrics`."""
-        # Not before it is asked for: a start should be quick.
-        from balancer.telemetry.exposition import render
-
-        supervisor = self._supervisor
-        return render(supervisor.truth.ledger, take_reading(supervisor, self._usage), openmetrics)
+        return await self._scrapes.text(openmetrics)
 
     def reload(self) -> AsyncIterator[dict[str, Any]]:
         """Read the file again and replace every backend; yields progress."""

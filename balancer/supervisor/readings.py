@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def take_reading(supervisor: "Supervisor", usage: Usage) -> Reading:
-    """Now."""
+    """Now; nothing of it changes afterwards."""
     truth, reloads = supervisor.truth, supervisor.reloads
     return Reading(
         pools=[PoolReading(name, [_backend(slot, usage) for slot in truth.shown_slots(name)]) for name in truth.pools],
         listeners=list(truth.settings.listen),
         processes=_processes(supervisor, usage),
-        reloads=reloads.results,
+        reloads=dict(reloads.results),
         last_reload_ok=reloads.last_ok,
         last_reload_time=reloads.last_time,
         config_version=reloads.version,
-        certificates=supervisor.material.certificates,
+        certificates=list(supervisor.material.certificates),
     )
 
 
@@ -42,10 +42,10 @@ def _backend(slot: Slot, usage: Usage) -> BackendReading:
         up=backend is not None and backend.phase is Phase.RUNNING and backend.health is Health.HEALTHY,
         takes_requests=backend is not None and backend.takes_requests,
         weight=backend.weight if backend else slot.care.weight,
-        probes=slot.probes,
-        restarts=slot.restarts,
+        probes={result: durations.copy() for result, durations in slot.probes.items()},
+        restarts=dict(slot.restarts),
         ejections=slot.ejections,
-        messages=slot.messages,
+        messages=dict(slot.messages),
         memory_bytes=resources.memory_bytes if resources else None,
         cpu_seconds=slot.cpu.value if not slot.launch.address else None,
     )

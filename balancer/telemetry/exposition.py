@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 
 from balancer import __version__
 from balancer.telemetry import table as columns
-from balancer.telemetry.ledger import Ledger
+from balancer.telemetry.ledger import Tally
 from balancer.telemetry.readings import (
     DIRECTIONS,
     PHASES,
@@ -25,7 +25,7 @@ from balancer.telemetry.readings import (
     ProcessReading,
     Reading,
 )
-from balancer.telemetry.table import BUCKETS, REASONS, histogram_of, requests_of
+from balancer.telemetry.table import BUCKETS, REASONS, added, histogram_of, requests_of
 
 _BOUNDS = [*map(floatToGoString, BUCKETS), "+Inf"]
 _BACKEND = ["pool", "backend"]
@@ -37,9 +37,9 @@ _HANDSHAKES = {
 }
 
 
-def render(ledger: Ledger, reading: Reading, openmetrics_wanted: bool = False) -> tuple[str, bytes]:
-    """(content type, body). Reads the table as it is now; no proxy is asked."""
-    families = [*_traffic(ledger, reading), *_connections(ledger, reading), *_proxies(ledger), *_supervision(reading)]
+def render(tally: Tally, reading: Reading, openmetrics_wanted: bool = False) -> tuple[str, bytes]:
+    """(content type, body). Of many backends it takes a good part of a second, in any thread: nothing here is shared."""
+    families = [*_traffic(tally, reading), *_connections(tally, reading), *_proxies(tally), *_supervision(reading)]
     if openmetrics_wanted:
         families = [_apart(family) if family.name == _CLASHING else family for family in families]
         return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(_Families(families))  # type: ignore[no-untyped-call]
@@ -67,7 +67,7 @@ class _Families:
         return self._families
 
 
-def _traffic(ledger: Ledger, reading: Reading) -> list[Metric]:
+def _traffic(tally: Tally, reading: Reading) -> list[Metric]:
     """What the proxies count."""
     requests = _counter(
         "requests", "Requests answered, by the balancer itself where backend is empty.", [*_BACKEND, "method", "code"]
@@ -98,8 +98,8 @@ def _traffic(ledger: Ledger, reading: Reading) -> list[Metric]:
             in_flight.add_metric(labels, max(0, row[columns.IN_FLIGHT]))
 
     there = {(backend.pool, backend.name) for pool in reading.pools for backend in pool.backends}
-    for pool, slot in sorted(there.union(ledger.slots())):
-        labels, row = [pool, slot], ledger.slot_sums(pool, slot)
+    for pool, slot in sorted(there.union(tally.slots)):
+        labels, row = [pool, slot], added(tally.slots.get((pool, slot), ())) or [0] * columns.BACKEND_WIDTH
         shared(labels, row, (pool, slot) in there)
         _add_histogram(response, labels, *histogram_of(row, columns.RESPONSE))
         if (pool, slot) in there or row[columns.CONNECTIONS_NEW]:
@@ -107,8 +107,8 @@ def _traffic(ledger: Ledger, reading: Reading) -> list[Metric]:
             upstream.add_metric([*labels, "true"], row[columns.CONNECTIONS_REUSED])
 
     pools_there = {"", *(pool.name for pool in reading.pools)}
-    for pool, number in ledger.pools().items():
-        row, is_there = ledger.table.pool_sums(number), pool in pools_there
+    for pool, rows in tally.pools.items():
+        row, is_there = added(rows), pool in pools_there
         shared([pool, ""], row, is_there)
         for family, start in ((errors, columns.ERRORS), (retries, columns.RETRIES)):
             for reason, count in zip(REASONS, row[start : start + len(REASONS)], strict=True):
@@ -124,7 +124,7 @@ def _traffic(ledger: Ledger, reading: Reading) -> list[Metric]:
     return [*of_backends, errors, retries, queue_length, queue]
 
 
-def _connections(ledger: Ledger, reading: Reading) -> list[Metric]:
+def _connections(tally: Tally, reading: Reading) -> list[Metric]:
     now = _gauge("connections", "Client connections open now.", ["listener"])
     total = _counter("connections", "Client connections accepted.", ["listener"])
     handshakes = _counter("tls_handshakes", "TLS handshakes with clients, by how they ended.", ["listener", "result"])
@@ -134,9 +134,8 @@ def _connections(ledger: Ledger, reading: Reading) -> list[Metric]:
     for certificate in reading.certificates:
         expiry.add_metric([certificate.listener, certificate.path], certificate.not_after)
     secure = {certificate.listener for certificate in reading.certificates}
-    listeners = ledger.listeners()
     for name in reading.listeners:
-        row = ledger.table.listener_sums(listeners[name]) if name in listeners else [0] * columns.LISTENER_WIDTH
+        row = added(tally.listeners.get(name, ())) or [0] * columns.LISTENER_WIDTH
         now.add_metric([name], max(0, row[columns.CONNECTIONS]))
         total.add_metric([name], row[columns.CONNECTIONS_TOTAL])
         for result, column in _HANDSHAKES.items():
@@ -145,14 +144,13 @@ def _connections(ledger: Ledger, reading: Reading) -> list[Metric]:
     return [now, total, handshakes, expiry]
 
 
-def _proxies(ledger: Ledger) -> list[Metric]:
+def _proxies(tally: Tally) -> list[Metric]:
     connections = _gauge("proxy_connections", "Client connections of one proxy process now.", ["process"])
     faults = _counter("proxy_faults", "Exceptions in a proxy process that nobody expected.", ["process"])
-    cells = ledger.table.cells
-    for slot in range(ledger.table.proxies):
-        base = ledger.table.proxy_base(slot)
-        connections.add_metric([f"proxy-{slot}"], max(0, cells[base + columns.PROXY_CONNECTIONS]))
-        faults.add_metric([f"proxy-{slot}"], cells[base + columns.FAULTS])
+    for slot, copy in enumerate(tally.proxies):
+        row = added([copy])
+        connections.add_metric([f"proxy-{slot}"], max(0, row[columns.PROXY_CONNECTIONS]))
+        faults.add_metric([f"proxy-{slot}"], row[columns.FAULTS])
     return [connections, faults]
 
 

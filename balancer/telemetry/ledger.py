@@ -5,12 +5,26 @@ successor), but what is shown is the *slot*: when a process is gone its row is a
 The supervisor alone holds the ledger.
 """
 
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from balancer.errors import BalancerError
-from balancer.telemetry.table import BACKEND_GAUGES, BACKEND_WIDTH, Table
+from balancer.telemetry.table import BACKEND_GAUGES, BACKEND_WIDTH, Table, added
 
 
 class LedgerFull(BalancerError):
     """The shared table has no free row of this kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted up to one moment: copies of rows, for `telemetry.table.added` in whichever thread has the time."""
+
+    slots: Mapping[tuple[str, str], Sequence[bytes]]  # by (pool, backend slot), of everything that was ever counted
+    pools: Mapping[str, Sequence[bytes]]  # every one that ever had a row, "" (no pool) among them
+    listeners: Mapping[str, Sequence[bytes]]  # every one that ever had a row
+    proxies: Sequence[bytes]  # by proxy slot
 
 
 class Ledger:
@@ -22,7 +36,7 @@ class Ledger:
         self._listeners: dict[str, int] = {}
         self._free = list(range(table.backends - 1, -1, -1))
         self._live: dict[tuple[str, str], set[int]] = {}
-        self._past: dict[tuple[str, str], list[int]] = {}
+        self._past: dict[tuple[str, str], bytes] = {}  # a row, as those that live are copied
 
     def pool(self, name: str) -> int:
         """The row of a pool, the same for as long as the balancer runs. Raises LedgerFull."""
@@ -31,18 +45,6 @@ class Ledger:
     def listener(self, name: str) -> int:
         """The row of a listener, the same for as long as the balancer runs. Raises LedgerFull."""
         return self._assign(self._listeners, name, self.table.listeners, "listeners")
-
-    def pools(self) -> dict[str, int]:
-        """Every pool that ever had a row, "" (no pool) among them, to its row."""
-        return dict(self._pools)
-
-    def listeners(self) -> dict[str, int]:
-        """Every listener that ever had a row, to its row."""
-        return dict(self._listeners)
-
-    def slots(self) -> list[tuple[str, str]]:
-        """(pool, backend slot) of everything that was ever counted."""
-        return sorted(self._live.keys() | self._past.keys())
 
     def open(self, pool: str, slot: str) -> int:
         """A fresh row for a new process of this slot. Raises LedgerFull."""
@@ -55,20 +57,35 @@ class Ledger:
     def close(self, pool: str, slot: str, row: int) -> None:
         """Fold a process's row into its slot's total; only once no proxy can write to it any more."""
         self._live[pool, slot].remove(row)
-        sums = self.table.backend_sums(row)
+        rows = self.table.backend_rows(row)
+        if past := self._past.get((pool, slot)):
+            rows.append(past)
+        sums = added(rows)
         for gauge in BACKEND_GAUGES:
             sums[gauge] = 0
-        past = self._past.get((pool, slot))
-        self._past[pool, slot] = sums if past is None else [a + b for a, b in zip(past, sums, strict=True)]
+        self._past[pool, slot] = array("q", sums).tobytes()
         self.table.clear_backend(row)
         self._free.append(row)
 
     def slot_sums(self, pool: str, slot: str) -> list[int]:
         """A backend row's columns for the slot: its past processes and those that run now."""
-        total = list(self._past.get((pool, slot), ())) or [0] * BACKEND_WIDTH
-        for row in self._live.get((pool, slot), ()):
-            total = [a + b for a, b in zip(total, self.table.backend_sums(row), strict=True)]
-        return total
+        return added(self._slot_rows(pool, slot)) or [0] * BACKEND_WIDTH
+
+    def tally(self) -> Tally:
+        """Everything as it stands now."""
+        table = self.table
+        return Tally(
+            slots={slot: self._slot_rows(*slot) for slot in sorted(self._live.keys() | self._past.keys())},
+            pools={name: table.pool_rows(row) for name, row in self._pools.items()},
+            listeners={name: table.listener_rows(row) for name, row in self._listeners.items()},
+            proxies=[table.proxy_row(proxy) for proxy in range(table.proxies)],
+        )
+
+    def _slot_rows(self, pool: str, slot: str) -> list[bytes]:
+        rows = [copy for row in self._live.get((pool, slot), ()) for copy in self.table.backend_rows(row)]
+        if past := self._past.get((pool, slot)):
+            rows.append(past)
+        return rows
 
     def _assign(self, rows: dict[str, int], name: str, limit: int, what: str) -> int:
         if name not in rows:

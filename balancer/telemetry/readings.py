@@ -37,6 +37,13 @@ class Durations:
         """How many were observed."""
         return sum(self.counts)
 
+    def copy(self) -> "Durations":
+        """As it is now."""
+        other = Durations()
+        other.counts[:] = self.counts
+        other.total = self.total
+        return other
+
 
 class Growing:
     """The sum of one counter over all processes of a slot; it never goes backwards, whichever of them are alive."""
@@ -59,7 +66,7 @@ class Growing:
 
 @dataclass(frozen=True, slots=True)
 class BackendReading:
-    """One backend slot now. The mappings may be the supervisor's own live objects: they are only read."""
+    """One backend slot now. The mappings are nobody else's: the exposition reads them in a thread, while life goes on."""
 
     pool: str
     name: str  # the slot: "web-3"

@@ -193,17 +193,33 @@ class Table:
         finally:
             lockf(self.fd, LOCK_UN, 1, row)
 
+    def proxy_row(self, proxy: int) -> bytes:
+        """A copy of a proxy's row; what it holds: `added([row])`."""
+        return self._copy(self.proxy_base(proxy), PROXY_WIDTH)
+
+    def listener_rows(self, row: int) -> list[bytes]:
+        """Copies of a listener's row in each proxy's section, for `added`."""
+        return [self._copy(self.listener_base(p, row), LISTENER_WIDTH) for p in range(self.proxies)]
+
+    def pool_rows(self, row: int) -> list[bytes]:
+        """Copies of a pool's row in each proxy's section, for `added`."""
+        return [self._copy(self.pool_base(p, row), POOL_WIDTH) for p in range(self.proxies)]
+
+    def backend_rows(self, row: int) -> list[bytes]:
+        """Copies of a backend process's row in each proxy's section, for `added`."""
+        return [self._copy(self.backend_base(p, row), BACKEND_WIDTH) for p in range(self.proxies)]
+
     def listener_sums(self, row: int) -> list[int]:
         """A listener's row, added up over all proxies."""
-        return self._sum((self.listener_base(p, row) for p in range(self.proxies)), LISTENER_WIDTH)
+        return added(self.listener_rows(row))
 
     def pool_sums(self, row: int) -> list[int]:
         """A pool's row, added up over all proxies."""
-        return self._sum((self.pool_base(p, row) for p in range(self.proxies)), POOL_WIDTH)
+        return added(self.pool_rows(row))
 
     def backend_sums(self, row: int) -> list[int]:
         """A backend process's row, added up over all proxies."""
-        return self._sum((self.backend_base(p, row) for p in range(self.proxies)), BACKEND_WIDTH)
+        return added(self.backend_rows(row))
 
     def in_flight(self, row: int) -> int:
         """Requests that all proxies together have on this backend process."""
@@ -240,9 +256,14 @@ class Table:
     def _clear(self, base: int, width: int) -> None:
         self.cells[base : base + width] = memoryview(bytes(width * CELL)).cast("q")
 
-    def _sum(self, bases: Iterable[int], width: int) -> list[int]:
-        rows = [self.cells[base : base + width].tolist() for base in bases]
-        return rows[0] if len(rows) == 1 else list(map(sum, zip(*rows, strict=True)))
+    def _copy(self, base: int, width: int) -> bytes:
+        return self.cells[base : base + width].tobytes()
+
+
+def added(rows: Iterable[bytes]) -> list[int]:
+    """Copied rows of one kind, added up column by column; nothing for no rows."""
+    lists = [memoryview(row).cast("q").tolist() for row in rows]
+    return lists[0] if len(lists) == 1 else list(map(sum, zip(*lists, strict=True)))
 
 
 def observe(cells: "memoryview[int]", histogram: int, seconds: float) -> None:

@@ -64,7 +64,7 @@ class FakeOperations:
     def unready(self) -> list[str]:
         return self.reasons
 
-    def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
+    async def metrics(self, openmetrics: bool) -> tuple[str, bytes]:
         return ("application/openmetrics-text" if openmetrics else "text/plain"), b"balancer_up 1\n"
 
     async def reload(self) -> AsyncIterator[dict[str, Any]]:

@@ -15,8 +15,10 @@ class Nobody:
 @pytest.mark.parametrize(
     ("path", "content_type"), [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")]
 )
-def test_the_files_are_served_under_a_policy_that_lets_them_speak_to_nobody_else(path: str, content_type: str) -> None:
-    given = answer(Nobody(), Asked("GET", path))  # type: ignore[arg-type]
+async def test_the_files_are_served_under_a_policy_that_lets_them_speak_to_nobody_else(
+    path: str, content_type: str
+) -> None:
+    given = await answer(Nobody(), Asked("GET", path))  # type: ignore[arg-type]
     assert isinstance(given, Answer)
     assert given.status == 200
     assert given.content_type.startswith(content_type)
@@ -24,9 +26,9 @@ def test_the_files_are_served_under_a_policy_that_lets_them_speak_to_nobody_else
     assert "default-src 'none'" in POLICY
 
 
-def test_no_other_file_can_be_had() -> None:
+async def test_no_other_file_can_be_had() -> None:
     for path in ("/index.html", "/page.py", "/__init__.py", "/../page.js"):
-        given = answer(Nobody(), Asked("GET", path))  # type: ignore[arg-type]
+        given = await answer(Nobody(), Asked("GET", path))  # type: ignore[arg-type]
         assert isinstance(given, Answer)
         assert given.status == 404
 

@@ -2,7 +2,7 @@
 
 from balancer.errors import Reason
 from balancer.telemetry import table as columns
-from balancer.telemetry.ledger import Ledger
+from balancer.telemetry.ledger import Ledger, Tally
 from balancer.telemetry.readings import (
     BackendReading,
     CertificateReading,
@@ -16,7 +16,7 @@ from balancer.telemetry.table import REASON_OFFSET, Table, observe, requests_cel
 PROXIES = 2
 
 
-def scene(rounds: int = 1) -> tuple[Ledger, Reading]:
+def scene(rounds: int = 1) -> tuple[Tally, Reading]:
     """Two pools, three backends, and a fourth that was there once; everything counted `rounds` times."""
     table = Table.create(PROXIES)
     ledger = Ledger(table)
@@ -31,7 +31,7 @@ def scene(rounds: int = 1) -> tuple[Ledger, Reading]:
     no_pool = table.pool_base(1, 0)
     table.cells[requests_cell(no_pool, b"GET", 404)] += rounds
     table.cells[no_pool + columns.ERRORS + REASON_OFFSET[Reason.NO_ROUTE]] += rounds
-    return ledger, _reading(backends, rounds)
+    return ledger.tally(), _reading(backends, rounds)
 
 
 def _count(table: Table, proxy: int, row: int, pool_row: int, listener: int, rounds: int) -> None:

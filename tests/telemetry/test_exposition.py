@@ -111,7 +111,7 @@ def test_a_backend_that_is_gone_keeps_its_counters_and_loses_its_gauges() -> Non
 def test_what_has_not_happened_yet_counts_from_zero() -> None:
     ledger = Ledger(Table.create(1))
     ledger.pool("web")
-    found = families(render(ledger, Reading(pools=[PoolReading("web")], listeners=["web"]))[1])
+    found = families(render(ledger.tally(), Reading(pools=[PoolReading("web")], listeners=["web"]))[1])
     assert value(found, "balancer_queue_seconds", "_count", pool="web") == 0
     assert value(found, "balancer_errors_total", pool="web", reason="queue_full") == 0
     assert value(found, "balancer_reloads_total", result="failed") == 0
@@ -134,7 +134,7 @@ def test_names_with_quotes_are_escaped() -> None:
     reading = Reading(
         pools=[PoolReading(name, [BackendReading(name, f"{name}-0", "hold", False, False, 1)])], listeners=[name]
     )
-    found = families(render(ledger, reading)[1])
+    found = families(render(ledger.tally(), reading)[1])
     assert value(found, "balancer_backend_up", pool=name, backend=f"{name}-0") == 0
 
 
@@ -157,5 +157,5 @@ def test_hundreds_of_backends_are_no_burden() -> None:
         observe(ledger.table.cells, base + 600, math.e)
         backends.append(BackendReading("web", f"web-{index}", "running", True, True, 1))
     begun = time.process_time()
-    render(ledger, Reading(pools=[PoolReading("web", backends)], listeners=["web"]))
+    render(ledger.tally(), Reading(pools=[PoolReading("web", backends)], listeners=["web"]))
     assert time.process_time() - begun < 1
