@@ -60,6 +60,10 @@ ALLOWED = {
         "balancer.supervisor.forensics",
         "trio.to_thread.run_sync",
     ): "a note on a slow disk must not hold up the end of a process; it has a deadline",
+    (
+        "balancer.supervisor.scrape",
+        "trio.to_thread.run_sync",
+    ): "the text of many backends is a long computation; it ends by itself, and whoever waits for it may leave",
     ("balancer.supervisor.resources", "time.time"): "the kernel counts a start from boot; the metric is a date",
     ("balancer.telemetry.access_log", "time.time"): "a line has a date",
     ("balancer.telemetry.console", "os.environ"): "a door: $NO_COLOR and $TERM",
