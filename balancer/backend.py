@@ -5,7 +5,7 @@
     backend.ready()                          # with `ready.when = "message"`: requests may come
     backend.broadcast({"cache": "stale"})    # to every other backend of the pool
     for message in backend.messages():       # or `async for`, under asyncio and trio
-        ...
+        backend.reply(message, {"users": 3}) # to who asks, with `balancer send --wait`; to nobody else
     for connection in backend.connections(): # with `mode = "pass"`: accepted sockets; or `async for`
         ...
 
@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 __all__ = [
-    "Connections", "Messages", "broadcast", "connections", "heartbeat", "messages", "ready", "send", "stopping",
+    "Connections", "Messages", "broadcast", "connections", "heartbeat", "messages", "ready", "reply", "send", "stopping",
 ]  # fmt: skip
 
 _PATIENCE = 0.1  # seconds that a call may wait for the balancer to read
@@ -64,6 +64,17 @@ def broadcast(data: Any) -> bool:
     Raises TypeError or ValueError when `data` is no JSON value.
     """
     return _LINK.say({"type": "broadcast", "data": data})
+
+
+def reply(to: Any, data: Any = None, *, error: Any = None) -> bool:
+    """Answer a message {"type": "ask", "id", "data"}, once; error: instead of data, why that cannot be done.
+
+    False also when the message asks nothing. Raises TypeError or ValueError when `data` is no JSON value.
+    """
+    if not isinstance(to, dict) or to.get("type") != "ask":
+        return False
+    said = {"data": data} if error is None else {"error": error}
+    return _LINK.say({"type": "reply", "id": to.get("id"), **said})
 
 
 def messages() -> "Messages":

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ALONE = """
 from balancer import backend
 print(backend.ready(), backend.stopping(), backend.heartbeat(), backend.send("web-1", 1), backend.broadcast(2))
-print(list(backend.messages()))
+print(list(backend.messages()), backend.reply({"type": "ask", "id": 1}, 3))
 """
 FLOOD = """
 import threading, time
@@ -43,9 +43,9 @@ async def run(script: str, fds: tuple[int, ...] = (), **env: str) -> str:
 
 
 async def test_without_a_balancer_nothing_happens() -> None:
-    assert await run(ALONE) == "False False False False False\n[]\n"
+    assert await run(ALONE) == "False False False False False\n[] False\n"
     # A Node.js parent's channel is not ours.
-    assert await run(ALONE, NODE_CHANNEL_FD="0") == "False False False False False\n[]\n"
+    assert await run(ALONE, NODE_CHANNEL_FD="0") == "False False False False False\n[] False\n"
 
 
 async def test_threads_do_not_tear_each_others_lines() -> None:

@@ -80,6 +80,14 @@ class Operations(Protocol):
         """Send a JSON value to one backend, or with "" to all of the pool; how many took it. Raises OperationFailed: none."""
         ...
 
+    def ask(self, pool: str, backend: str, value: Any, timeout: float) -> AsyncIterator[dict[str, Any]]:
+        """As `send`, and wait for a reply of each, at most so many seconds. Raises NotFound, BadArguments, OperationFailed at once.
+
+        Yields {"event": "reply", "backend", "generation", "data": what it says, or "error"} for each, {"event": "no reply", …, "text"}
+        for one that does not answer in time or goes away, and last {"event": "done", "ok": bool, "text": …}.
+        """
+        ...
+
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """The last lines of backends' output ("" selects all), then new ones as they come when `follow`.
 

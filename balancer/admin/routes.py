@@ -16,6 +16,7 @@ JSON_LINES = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
 TEXT = "text/plain; charset=utf-8"
 LAST_MAX = 100_000
+REPLY_TIMEOUT = 10.0  # seconds, where the request names none
 
 _HINT = "try /, /metrics, /healthz, /readyz, /api/v1/status, /api/v1/events or /api/v1/logs"
 
@@ -139,8 +140,12 @@ def _weight(operations: Operations, asked: Asked, name: str) -> Stream:
     return _progress(operations.weigh(name, _argument(asked, "weight", int)))
 
 
-def _send(operations: Operations, asked: Asked, pool: str = "", name: str = "") -> Answer:
-    taken = operations.send(pool, name, _argument(asked, "message", object))
+def _send(operations: Operations, asked: Asked, pool: str = "", name: str = "") -> Answer | Stream:
+    message = _argument(asked, "message", object)
+    if _argument(asked, "wait", bool, default=False):
+        timeout = _argument(asked, "timeout", int, float, default=REPLY_TIMEOUT)
+        return _progress(operations.ask(pool, name, message, timeout))
+    taken = operations.send(pool, name, message)
     return Answer(200, JSON, _line({"ok": True, "sent": taken}))
 
 
@@ -183,7 +188,7 @@ def _progress(steps: AsyncIterator[dict[str, Any]]) -> Stream:
 
 
 _MISSING: Any = object()
-_KINDS = {int: "a number", str: "a string", bool: "true or false"}
+_KINDS = {int: "a number", float: "a number", str: "a string", bool: "true or false"}
 
 
 def _argument(asked: Asked, name: str, *kinds: type, default: Any = _MISSING) -> Any:
@@ -199,7 +204,7 @@ def _argument(asked: Asked, name: str, *kinds: type, default: Any = _MISSING) ->
         raise BadArguments(f"the body needs {name!r}")
     # To Python, true is a number.
     if not isinstance(value, kinds) or (isinstance(value, bool) and not {bool, object}.intersection(kinds)):
-        raise BadArguments(f"{name}: expected {' or '.join(_KINDS[kind] for kind in kinds)}")
+        raise BadArguments(f"{name}: expected {' or '.join(dict.fromkeys(_KINDS[kind] for kind in kinds))}")
     return value
 
 

@@ -28,7 +28,7 @@ VERBS = {
     "drain": "Take a backend out of rotation and wait until it is idle; its process keeps running.",
     "undrain": "Put a backend back into rotation and wait until it takes requests.",
     "weight": "Change the weight of a backend (0 to 1000) until the next reload.",
-    "send": "Send a JSON message to one backend or to all of a pool.",
+    "send": "Send a JSON message to one backend or to all of a pool; with --wait, print their replies.",
     "logs": "Show what backends wrote to stdout and stderr.",
     "events": "Show what happened to processes and traffic.",
     "stop": "Stop the balancer gracefully; wait until it has stopped.",

@@ -1,7 +1,8 @@
-"""`balancer send`: a message over the channel, to one backend or to all of a pool."""
+"""`balancer send`: a message over the channel, to one backend or to all of a pool, and their replies if they are waited for."""
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -9,20 +10,55 @@ import click
 from balancer.cli.command import VERBS, config_option
 from balancer.cli.running import balancer_of, path_of, selection
 from balancer.cli.status import plural
+from balancer.errors import BalancerError
+
+HELP = f"""{VERBS["send"]}
+
+Without --wait a backend gets JSON as it is. With it, it gets {{"type": "ask", "id": 7, "data": JSON}} and is to send
+{{"type": "reply", "id": 7, "data": …}}, or "error" instead of "data"; each reply is printed as a line of JSON with the backend's name.
+Exit code 1: a backend replied with an error, not in time, or went away.
+"""
+TIMEOUT = 10.0
 
 
-@click.command("send", help=VERBS["send"])
+@click.command("send", help=HELP, short_help=VERBS["send"])
 @click.argument("target", metavar="POOL[/BACKEND]")
 @click.argument("message", metavar="JSON")
+@click.option("-w", "--wait", is_flag=True, help="Wait for a reply of each backend, and print it.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help=f"With --wait: how long, {TIMEOUT:g} by default.",
+)
 @config_option
-def verb(config: Path, target: str, message: str) -> None:
+def verb(config: Path, target: str, message: str, wait: bool, timeout: float | None) -> None:
     try:
         value = json.loads(message)
     except (ValueError, RecursionError) as error:
         raise click.UsageError(
             f"the message is not JSON: {error}; a plain word needs quotes of its own: '\"word\"'"
         ) from None
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout is how long --wait waits; without it nothing is waited for")
     chosen = selection(target)
     path = path_of(target) if "backend" in chosen else f"/api/v1/pools/{quote(chosen.get('pool', ''), safe='')}"
-    sent = balancer_of(config).post(f"{path}/send", {"message": value})["sent"]
-    click.echo(f"sent to {plural(sent, 'backend', 'backends')}")
+    if wait:
+        body = {"message": value, "wait": True, "timeout": timeout or TIMEOUT}
+        _replies(balancer_of(config).stream("POST", f"{path}/send", body))
+    else:
+        sent = balancer_of(config).post(f"{path}/send", {"message": value})["sent"]
+        click.echo(f"sent to {plural(sent, 'backend', 'backends')}")
+
+
+def _replies(steps: Any) -> None:
+    """Print each; raises BalancerError with a line for each backend that gave none, or an error."""
+    for step in steps:
+        if step.get("event") == "reply":
+            shown = {key: step[key] for key in ("backend", "generation", "data", "error") if key in step}
+            click.echo(json.dumps(shown, ensure_ascii=False))
+        elif step.get("event") == "done":
+            if not step.get("ok"):
+                raise BalancerError(step.get("text") or "not every backend replied")
+            return
+    raise BalancerError("the balancer ended before every backend had replied")

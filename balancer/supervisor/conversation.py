@@ -131,6 +131,8 @@ class Conversation:
                 post.broadcast(self._id, pool, value.get("data"))
             case "send" if isinstance(value, dict):
                 post.pass_on(self._id, pool, value.get("to"), value.get("data"))
+            case "reply" if isinstance(value, dict) and post.replied(self._id, value):
+                pass
             case _:
                 self._around.debug("message", backend=self._slot.name, value=repr(value)[:200])
 

@@ -76,6 +76,11 @@ class SupervisorOperations:
         """A message to one backend or all of a pool."""
         return self._supervisor.verbs.send(pool or self._supervisor.verbs.pool_of(backend), backend, value)
 
+    def ask(self, pool: str, backend: str, value: Any, timeout: float) -> AsyncIterator[dict[str, Any]]:
+        """A message to one backend or all of a pool, and their replies."""
+        verbs = self._supervisor.verbs
+        return verbs.ask(pool or verbs.pool_of(backend), backend, value, timeout).ends()
+
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         """Lines of backends' output; of one that is gone, too, while some are kept. Raises NotFound at once."""
         logs = self._supervisor.logs

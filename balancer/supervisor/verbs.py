@@ -13,6 +13,7 @@ from balancer.admin.operations import BadArguments, NotFound, OperationFailed
 from balancer.settings.model_pool import MAX_WEIGHT, Pool
 from balancer.supervisor.draining import described, holders, narrated
 from balancer.supervisor.progress import Progress
+from balancer.supervisor.question import Question
 from balancer.supervisor.rollout import Rollout
 from balancer.supervisor.scaling import counted, elastic_group, scaled
 from balancer.supervisor.slot import Slot, drain_end
@@ -27,6 +28,7 @@ SETTLE_TIME: Final = (
     5.0  # seconds for proxies to take a change over, and for a backend that is put back to take requests
 )
 REASON: Final = "operator"
+MAX_PATIENCE: Final = 86400.0  # seconds that somebody may wait for replies
 
 
 class Scale(Job):
@@ -215,15 +217,28 @@ class Verbs:
 
     def send(self, pool: str, backend: str, value: Any) -> int:
         """Send a JSON value to a backend, or to all of a pool; how many took it. Raises NotFound, OperationFailed when none did."""
+        self._addressed(pool, backend)
+        taken = self._supervisor.post.send(pool, backend, value)
+        if not taken:
+            raise OperationFailed(_nobody(pool, backend))
+        return taken
+
+    def ask(self, pool: str, backend: str, value: Any, timeout: float) -> Question:
+        """As `send`, and a reply of each within so many seconds. Raises NotFound, BadArguments, OperationFailed."""
+        self._addressed(pool, backend)
+        if not 0 < timeout <= MAX_PATIENCE:
+            raise BadArguments(
+                f"timeout {timeout:g} is out of range; expected more than 0, to {MAX_PATIENCE:g} seconds"
+            )
+        question = self._supervisor.post.ask(pool, backend, value, timeout)
+        if question is None:
+            raise OperationFailed(_nobody(pool, backend))
+        return question
+
+    def _addressed(self, pool: str, backend: str) -> None:
         self._pool(pool)
         if backend:
             self._slot(backend, pool)
-        taken = self._supervisor.post.send(pool, backend, value)
-        if not taken:
-            raise OperationFailed(
-                f"{backend} takes no messages" if backend else f"no backend of pool {pool} takes messages"
-            )
-        return taken
 
     def pool_of(self, name: str) -> str:
         """The pool of a backend. Raises NotFound."""
@@ -240,6 +255,10 @@ class Verbs:
             if slot.name == name and slot.wanted and pool in ("", slot.pool):
                 return slot
         raise NotFound(f"there is no backend {name!r}" + (f" in pool {pool}" if pool else ""))
+
+
+def _nobody(pool: str, backend: str) -> str:
+    return f"{backend} takes no messages" if backend else f"no backend of pool {pool} takes messages"
 
 
 def _further(pool: Pool, present: set[int], count: int) -> list[WantedSlot]:

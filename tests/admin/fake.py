@@ -103,6 +103,9 @@ class FakeOperations:
         self._did("send", pool, backend, value)
         return 3
 
+    def ask(self, pool: str, backend: str, value: Any, timeout: float) -> AsyncIterator[dict[str, Any]]:
+        return self._did("ask", pool, backend, value, timeout)
+
     def logs(self, pool: str, backend: str, last: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
         if pool == "gone":
             raise NotFound("there is no pool 'gone'")

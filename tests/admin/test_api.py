@@ -95,6 +95,8 @@ async def test_mistakes_are_answered_in_a_sentence(
         ("/api/v1/pools/web/scale", b"[" * 5000, 400, "not JSON"),
         ("/api/v1/pools/web/restart", b'{"backend": 3}', 400, "expected a string"),
         ("/api/v1/pools/web/send", b"{}", 400, "needs 'message'"),
+        ("/api/v1/pools/web/send", b'{"message": 1, "wait": 1}', 400, "wait: expected true or false"),
+        ("/api/v1/pools/web/send", b'{"message": 1, "wait": true, "timeout": "5s"}', 400, "timeout: expected a number"),
         ("/api/v1/backends/gone/drain", b"", 404, "there is no 'gone'"),
         ("/api/v1/backends/web-0/", b"", 404, "there is no"),
     ],
@@ -123,6 +125,10 @@ async def test_what_can_be_changed(operations: FakeOperations) -> None:
             assert json.loads(answer.text.splitlines()[-1])["ok"] is True
         answer = await ask(port, "POST", "/api/v1/pools/web/send", headers=BEARER, json={"message": [1]})
         assert answer.json() == {"ok": True, "sent": 3}
+        for more in ({"wait": True}, {"wait": True, "timeout": 2}):
+            asking = {"message": [1], **more}
+            answer = await ask(port, "POST", "/api/v1/backends/web-1/send", headers=BEARER, json=asking)
+            assert json.loads(answer.text.splitlines()[-1])["ok"] is True
         assert (await ask(port, "POST", "/api/v1/backends/web-1/drain")).status_code == 401
         assert operations.did == [
             ("restart", "web", ""),
@@ -133,6 +139,8 @@ async def test_what_can_be_changed(operations: FakeOperations) -> None:
             ("undrain", "web-1"),
             ("weigh", "web-1", 7),
             ("send", "web", "", [1]),
+            ("ask", "", "web-1", [1], 10.0),
+            ("ask", "", "web-1", [1], 2),
         ]
 
 

@@ -4,8 +4,8 @@
 //   socket  it inherits a listening socket: descriptor 3, with LISTEN_FDS and LISTEN_PID as sd_listen_fds(3) has them
 //   pass    connections come down the channel
 //
-// It says "ready" on the channel, prints what it hears there, and ends on "shutdown" once its requests are answered; then it prints how many
-// those were.
+// It says "ready" on the channel, prints what it hears there, replies to who asks, and ends on "shutdown" once its requests are answered; then it
+// prints how many those were.
 //
 //   GET /                   its name; ?ms=N: after so long
 //   GET /tell?message=JSON  sends that on the channel
@@ -49,6 +49,8 @@ process.on('message', (message, socket) => {
     console.log('shutting down');
     if (server.listening) server.close();
     leave();
+  } else if (message.type === 'ask') {
+    process.send({type: 'reply', id: message.id, data: {heard: message.data, from: process.pid}});
   } else {
     console.log(`heard ${JSON.stringify(message)}`);
   }

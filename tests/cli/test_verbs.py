@@ -85,6 +85,9 @@ async def test_what_verbs_ask_for(
         (("scale", "web", "0"), 2, "0 would leave nobody to answer; auto means one per usable CPU"),
         (("scale", "web", "many"), 2, "'many' is not a number of backends; expected one from 1 on, or auto"),
         (("send", "web", "hello"), 2, "is not JSON"),
+        (("send", "web", "1", "--timeout", "3"), 2, "--timeout is how long --wait waits"),
+        (("send", "web", "1", "--wait", "--timeout", "0"), 2, "--timeout"),
+        (("send", "gone", "1", "--wait"), 1, "there is no 'gone'"),
     ],
 )
 async def test_what_verbs_refuse(cli: Cli, config: Path, arguments: tuple[str, ...], code: int, says: str) -> None:
@@ -94,6 +97,35 @@ async def test_what_verbs_refuse(cli: Cli, config: Path, arguments: tuple[str, .
         assert says in result.err
         assert result.err.count("\n") == 1
         assert operations.did == []
+
+
+async def test_replies_are_lines_of_json_and_what_did_not_come_is_said(cli: Cli, config: Path) -> None:
+    async with running(config) as operations:
+        reply = {"event": "reply", "backend": "web-0", "generation": 2}
+        lost = {"event": "no reply", "backend": "web-2", "generation": 1, "text": "web-2 went away before it replied"}
+        operations.steps = [
+            {**reply, "data": {"a": "é"}},
+            {**reply, "error": "no", "text": "web-0 replied with an error: no"},
+            lost,
+            {
+                "event": "done",
+                "ok": False,
+                "text": "web-0 replied with an error: no\nweb-2 went away before it replied",
+            },
+        ]
+        result = await cli.later("send", "web", "[1]", "--wait", "--timeout", "2.5", "-c", config)
+        assert operations.did == [("ask", "web", "", [1], 2.5)]
+        assert [json.loads(line) for line in result.out.splitlines()] == [
+            {"backend": "web-0", "generation": 2, "data": {"a": "é"}},
+            {"backend": "web-0", "generation": 2, "error": "no"},
+        ]
+        assert (result.code, result.err) == (1, operations.steps[-1]["text"] + "\n")  # type: ignore[index]
+        operations.steps = [{**reply, "data": None}, {"event": "done", "ok": True, "text": "1 backend replied"}]
+        result = await cli.later("send", "web/0", "1", "-w", "-c", config)
+        assert (operations.did[-1], result.code) == (("ask", "", "web-0", 1, 10.0), 0)
+        operations.steps = []
+        result = await cli.later("send", "web/0", "1", "-w", "-c", config)
+        assert (result.code, result.err) == (1, "the balancer ended before every backend had replied\n")
 
 
 async def test_plan_has_three_groups_and_three_exit_codes(cli: Cli, config: Path) -> None:

@@ -41,6 +41,12 @@ async def test_ready_messages_and_shutdown() -> None:
         heard = {"type": "message", "from": sender, "data": [1]}
         assert "web-0" in await balancer.line(f"heard {json.dumps(heard, separators=(',', ':'))}")
         assert 'balancer_messages_total{backend="web-0"' in await balancer.metrics()
+        asked = await balancer.command("send", "web", '{"do": [1, "ä"]}', "--wait")
+        replies = [json.loads(line) for line in asked.stdout.splitlines()]
+        assert asked.returncode == 0, asked
+        assert {reply["backend"]: reply["data"] for reply in replies} == {
+            b["name"]: {"heard": {"do": [1, "ä"]}, "from": b["pid"]} for b in await balancer.backends("web")
+        }
     # `running` has stopped it: by the message alone, as the signal was one that they ignore.
     assert sum("shutting down" in line for line in balancer.lines) == 2
     assert sum("exited" in line and "exit code 0" in line for line in balancer.lines) == 2

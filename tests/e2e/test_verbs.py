@@ -217,3 +217,25 @@ async def test_messages_reach_one_or_all() -> None:
             await balancer.line(line)
         assert 'web-0 | ["one"]' not in balancer.text
         assert "not JSON" in await failed(balancer, "send", "web", "hello", code=2)
+
+
+async def test_replies_are_waited_for_and_printed() -> None:
+    command = json.dumps([sys.executable, TALKER, "asyncio"])
+    text = LISTEN + f'[pool.web]\ncommand = {command}\nbackends = 2\nready.when = "message"\nrestart.delay = "10ms"\n'
+    async with running(text + f'env = {{PYTHONPATH = "{ROOT}"}}\n') as balancer:
+        said = await done(balancer, "send", "web", '"work"', "--wait")
+        assert sorted(map(json.loads, said.splitlines()), key=str) == [
+            {"backend": f"web-{n}", "generation": 1, "data": {"done by": f"web-{n}"}} for n in range(2)
+        ]
+        assert json.loads(await done(balancer, "send", "web/1", '"work"', "-w"))["backend"] == "web-1"
+        assert (
+            await failed(balancer, "send", "web/0", '"fail"', "--wait") == "web-0 replied with an error: no such work\n"
+        )
+        late = await balancer.command("send", "web", '"sleep"', "--wait", "--timeout", "0.2")
+        assert (late.returncode, late.stdout) == (1, "")
+        assert late.stderr == "web-0 did not reply within 0.2 s\nweb-1 did not reply within 0.2 s\n"
+        gone = await failed(balancer, "send", "web/1", '"die"', "--wait", "--timeout", "10")
+        assert gone == "web-1 went away before it replied\n"
+        assert "there is no pool 'wob'" in await failed(balancer, "send", "wob", "1", "--wait")
+        url = f"{balancer.admin_url}/api/v1/backends/web-0/send"
+        assert (await balancer.client.post(url, json={"message": "work", "wait": True})).status_code == 403

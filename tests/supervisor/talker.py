@@ -1,6 +1,7 @@
 """A Python backend that uses `balancer.backend`; argv[1] is how: "thread", "asyncio" or "trio". Prints what it hears.
 
-Says "ready", and to each message {"say": X} of another backend it prints X; on start it broadcasts and writes to its pool's -0.
+Says "ready". Asked "work" it replies, "fail": with an error, "die": it ends; asked anything else it is silent. On "ask" it asks
+the others who they are.
 """
 
 import json
@@ -28,6 +29,16 @@ def heard(message: Any) -> None:
         backend.send(message["from"], f"I am {ME}")
     if message == "ask":
         backend.broadcast("who?")
+    if isinstance(message, dict) and message.get("type") == "ask":
+        match message["data"]:
+            case "work":
+                assert backend.reply(message, {"done by": ME})
+            case "fail":
+                assert backend.reply(message, error="no such work")
+            case "die":
+                os._exit(3)
+    else:
+        assert not backend.reply(message, "nobody asked")
 
 
 def in_thread() -> None:
