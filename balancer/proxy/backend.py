@@ -1,6 +1,7 @@
 """One backend process, as this proxy knows it."""
 
 import socket
+from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -13,12 +14,14 @@ from balancer.proxy.blame import Exit
 from balancer.telemetry.table import IN_FLIGHT, LAST_MOVED, Table
 
 if TYPE_CHECKING:
+    from balancer.proxy.casualties import Held
     from balancer.proxy.pool import Pool
     from balancer.proxy.upstream import Upstream
 
 
 SMALL_READ: Final = 32 * 1024
 LARGE_READ: Final = 128 * 1024
+_PARTED: Final = 50  # upgraded connections that it has broken off: the latest, in case this was its end
 
 
 class Backend:
@@ -48,6 +51,7 @@ class Backend:
         "is_spawned",
         "latency",
         "name",
+        "parted",
         "pool",
         "refusals",
         "row",
@@ -97,6 +101,7 @@ class Backend:
         self.refusals = 0  # connections refused in a row
         self.suspect_until = 0.0
         self.told_drained = False
+        self.parted: deque[Held] = deque(maxlen=_PARTED)
         self.farewells = 0.0  # how many streams are due to end, see `farewell`
 
     @property

@@ -5,7 +5,6 @@ import os
 import resource
 import socket
 import sys
-from time import monotonic
 from typing import Any
 
 import trio
@@ -14,6 +13,7 @@ from balancer.channel.lines import Channel
 from balancer.errors import ChannelClosed, Fault, Reason, Side
 from balancer.net.poller import Poller
 from balancer.pool.snapshot import Snapshot
+from balancer.proxy.casualties import casualties, held, told
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.identity import become
 from balancer.proxy.listener import Listener
@@ -27,7 +27,6 @@ from balancer.telemetry.table import Table
 
 _LONGEST_LINE = 64 * 1024 * 1024  # a snapshot of thousands of backends
 _LAST_SECOND = 1.0  # for responses already begun, when the supervisor wants us gone at once
-_REPORTED = 20  # requests named in a drain report
 
 
 class Proxy:
@@ -163,15 +162,18 @@ class Proxy:
         """A backend's process has ended: say what it took with it, and let those who wonder know."""
         name, generation = message["backend"], message["generation"]
         at = message["at"]
-        # What was not sent yet, or only after its end, has nothing to do with it.
-        waiting = [x for x in self._on(name, generation) if 0 < x.sent_at <= at]
         backend = self.view.find(name, generation)
+        found = casualties(self._on(name, generation), backend.parted if backend is not None else (), at)
         if backend is not None:
-            sent = [(x.fingerprint, x.sent_at) for x in waiting]
-            self.view.exited(backend, at, message["own_doing"], sent, message.get("in_flight", 0))
+            for fingerprint in {one.fingerprint for one in found.upgraded}:
+                self.view.acquit(backend.pool, fingerprint)  # of earlier crashes: it has lived on since it was opened
+            sent = [(one.fingerprint, one.sent_at) for one in found.suspects]
+            in_flight = message.get("in_flight", 0) - found.counted
+            self.view.exited(backend, at, message["own_doing"], sent, in_flight)
         self._channel.send(
             {"type": "casualties", "backend": name, "generation": generation}
-            | {"count": len(waiting), "requests": _described(waiting)}
+            | {"count": len(found.suspects), "requests": told(found.suspects)}
+            | {"upgraded_count": len(found.upgraded), "upgraded": told(found.upgraded)}
         )
 
     def _on(self, name: str, generation: int) -> list[Exchange]:
@@ -187,23 +189,8 @@ class Proxy:
         waiting = self._on(name, generation)
         self._channel.send(
             {"type": "draining", "backend": name, "generation": generation}
-            | {"count": len(waiting), "requests": _described(waiting)}
+            | {"count": len(waiting), "requests": told([held(x) for x in waiting])}
         )
-
-
-def _described(exchanges: list[Exchange]) -> list[dict[str, Any]]:
-    """For people: what, since when, under which id; never the query, which may hold secrets."""
-    now = monotonic()
-    return [
-        {
-            "method": x.head.method.decode("latin-1"),
-            "path": x.head.target.partition(b"?")[0].decode("latin-1")[:200],
-            "seconds": round(now - x.started, 3),
-            "request_id": x.request_id.decode("latin-1"),
-            "answered": x.status != 0,
-        }
-        for x in exchanges[:_REPORTED]
-    ]
 
 
 def _settle_memory() -> None:

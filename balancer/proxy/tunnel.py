@@ -6,9 +6,10 @@ from typing import Final
 
 import trio
 
-from balancer.errors import Fault, Reason
+from balancer.errors import Fault, Reason, Side
 from balancer.http1.websocket import GOING_AWAY, Frames
 from balancer.net.wire import Wire
+from balancer.proxy.casualties import held
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.upstream import Upstream
 
@@ -30,6 +31,7 @@ class Tunnel:
         self._is_sending = False  # towards the client
         self._leaving_by = inf  # when both ends shall have closed
         self._has_said_so = False
+        self._ended_by: Side | None = None  # the first to end a direction
         x.endless = self.leave
         self._patience = IDLE_TIMEOUT
         self._client = client
@@ -46,8 +48,11 @@ class Tunnel:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, self._client, backend, first_from_client, name="tunnel upstream")
                 nursery.start_soon(self._pump, backend, self._client, first_from_backend, name="tunnel downstream")
-        except* Fault:
-            pass  # one side broke off: both are closed by their owner
+        except* Fault as broken:
+            # One side broke off: both are closed by their owner.
+            self._ended_by = self._ended_by or next(f.side for f in broken.exceptions if isinstance(f, Fault))
+        if self._ended_by is Side.BACKEND:
+            self._upstream.backend.parted.append(held(self._x, monotonic()))
 
     def leave(self) -> None:
         """End it: a WebSocket with a close frame, where one may stand, and a moment to answer it; anything else at once."""
@@ -96,6 +101,7 @@ class Tunnel:
             self._extend(source, self._patience)
             data = await source.receive(PIECE)
             if not data:
+                self._ended_by = self._ended_by or source.side
                 target.shutdown_write()
                 self._patience = LAST_WORDS
                 self._extend(target, LAST_WORDS)

@@ -55,6 +55,8 @@ class Ending:
         self.is_out_of_memory = False
         self.count = 0  # requests that it took with it
         self.requests: list[dict[str, Any]] = []  # the oldest of them: {"method", "path", "seconds", "request_id"}
+        self.upgraded_count = 0  # connections, such as WebSockets, that were open on it and are no suspects
+        self.upgraded: list[dict[str, Any]] = []
         self._backend = backend
         self._around = around
         self._returncode = 0
@@ -85,6 +87,8 @@ class Ending:
             answers = await self._around.casualties(self._backend.id)
         self.count = sum(int(answer.get("count", 0)) for answer in answers)
         self.requests = [request for answer in answers for request in answer.get("requests", ())]
+        self.upgraded_count = sum(int(answer.get("upgraded_count", 0)) for answer in answers)
+        self.upgraded = [request for answer in answers for request in answer.get("upgraded", ())]
 
     async def note_hung(self, process: spawn.Process, why: str, dump_signal: int) -> None:
         """Before it is killed: what it has in flight, its last words, and what the kernel says about it."""
@@ -110,12 +114,19 @@ class Ending:
     async def write_note(self) -> None:
         """After a crash, when the slot has been freed."""
         if self._note:
-            facts = {"crashed": self.how, "killed": self.killed_for, "by its own doing": self.is_own_doing}
-            await self._around.forensics.write(self._note, self._backend, facts, self.requests)
+            facts = {"crashed": self.how, "cause": self._cause}
+            requests, count = self.requests + self.upgraded, self.count + self.upgraded_count
+            await self._around.forensics.write(self._note, self._backend, facts, requests, count=count)
 
     def _queued(self) -> int:
         ledger = self._around.truth.ledger
         return ledger.table.pool_sums(ledger.pool(self._backend.pool))[QUEUE_LENGTH]
+
+    @property
+    def _cause(self) -> str:
+        if self.is_out_of_memory:
+            return "the kernel killed it for want of memory"
+        return "its own doing" if self.is_own_doing else "a signal that somebody else sent"
 
     @property
     def how(self) -> str:
@@ -142,8 +153,8 @@ class Ending:
         found: dict[str, Any] = {"how": self.how}
         if self.killed_for:
             found["killed"] = self.killed_for
-        if self.count:
-            found |= {"casualties": self.count, "requests": self.requests}
+        if casualties := self.count + self.upgraded_count:
+            found |= {"casualties": casualties, "requests": self.requests + self.upgraded}
         if suspects:
             found["suspects"] = [suspect.to_json() for suspect in suspects[:_NAMED]]
         if is_crash and not self.is_hung and self._took_requests:

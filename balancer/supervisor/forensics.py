@@ -59,8 +59,13 @@ class Forensics:
         facts: Mapping[str, Any],
         requests: Iterable[Mapping[str, Any]],
         pid: int | None = None,
+        *,
+        count: int = 0,
     ) -> None:
-        """One note. facts: whatever is known, by name; requests: that are or were in flight; pid: of the process, if it lives."""
+        """One note. facts: whatever is known, by name; requests: that are or were in flight; pid: of the process, if it lives.
+
+        count: how many requests there were, if `requests` may be only some of them.
+        """
         lines = self._last_lines(backend.pool, backend.id.name, LINES) if path else ()
         head = {
             "backend": f"{backend.id.name} (pool {backend.pool}, generation {backend.id.generation}, {backend.address})",
@@ -70,7 +75,7 @@ class Forensics:
             return
         with trio.move_on_after(WRITE_TIME) as patience:
             self.problem = await trio.to_thread.run_sync(
-                _write, path, head, list(requests), list(lines), pid, abandon_on_cancel=True
+                _write, path, head, list(requests), count, list(lines), pid, abandon_on_cancel=True
             )
         if patience.cancelled_caught:
             self.problem = f"{path}: not written within {WRITE_TIME:g} s"
@@ -118,13 +123,17 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _write(path: str, head: Mapping[str, Any], requests: list[Any], lines: list[str], pid: int | None) -> str:
+def _write(
+    path: str, head: Mapping[str, Any], requests: list[Any], count: int, lines: list[str], pid: int | None
+) -> str:
     """In a thread. Returns why it could not be done, "" if it was."""
     parts = [
         f"{name}: {worded(value)}" for name, value in {"date": time.strftime("%Y-%m-%d %H:%M:%S %z"), **head}.items()
     ]
-    parts += ["", f"requests in flight: {len(requests)}"]
+    more = max(0, count - len(requests))
+    parts += ["", f"requests in flight: {len(requests) + more}"]
     parts += [f"  {worded(request)}  {request.get('request_id', '')}".rstrip() for request in requests]
+    parts += [f"  and {more} more"] if more else []
     for name, text in (examine(pid) if pid is not None else {}).items():
         parts += ["", f"{name}:", *(f"  {line}" for line in text.splitlines())]
     parts += ["", f"last lines of output: {len(lines)}", *(f"  {line}" for line in lines)]

@@ -8,10 +8,14 @@ def worded(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(worded, value))
     if isinstance(value, dict) and "method" in value and "path" in value:
-        since = f" {value['seconds']:.3g}s" if "seconds" in value else ""
-        return f"{value['method']} {value['path']}{since}"
+        since = f" {_seconds(value['seconds'])}s" if "seconds" in value else ""
+        return f"{value['method']} {value['path']}{since}" + (" upgraded" if value.get("upgraded") else "")
     if isinstance(value, dict) and "request" in value and "crashes" in value:
         return (
             f"{value['request']} ({value['crashes']} crashes, {value['alone']} alone, {value['acquitted']} acquitted)"
         )
     return str(value)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

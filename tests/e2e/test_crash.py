@@ -1,7 +1,10 @@
 """A request that kills backends: it is named, it kills no second one, and those beside it are answered (FIELD F5)."""
 
+import json
 import os
+import re
 import signal
+import sys
 
 import httpx
 import pytest
@@ -18,6 +21,11 @@ max_delay = "50ms"
 [pool.web.health]
 interval = "100ms"
 """
+
+UPGRADE = (
+    b"GET /ws?token=secret HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 async def whole(balancer: Balancer) -> None:
@@ -100,6 +108,19 @@ async def test_one_that_dies_in_the_middle_of_its_response_is_the_one_that_is_na
         assert "casualties=2" in line
         # The innocent one is acquitted a moment after it was answered.
         await balancer.until(lambda s: [x["request"] for x in s["pools"][0]["suspects"]] == ["GET /chunks"])
+
+
+async def test_a_websocket_that_was_open_is_named_beside_it_and_not_accused() -> None:
+    command = json.dumps([sys.executable, "-m", "balancer.demo", "--port", "{port}"])
+    async with running(LISTEN + f"[pool.web]\ncommand = {command}\n{QUICK}") as balancer:
+        async with await trio.open_tcp_stream("127.0.0.1", balancer.port) as client:
+            await client.send_all(UPGRADE)
+            assert (await client.receive_some(4096)).startswith(b"HTTP/1.1 101 ")
+            await trio.sleep(1.1)  # no news any more
+            assert (await balancer.get("/crash")).status_code == 502
+        line = await balancer.line("crashed")
+        assert re.search(r'requests="GET /crash [\d.]+s, GET /ws [\d.]+s upgraded"', line)
+        assert 'suspects="GET /crash (1 crashes, 1 alone, 0 acquitted)"' in line
 
 
 async def test_a_kill_from_outside_is_nobodys_fault_and_its_requests_are_answered() -> None:

@@ -94,21 +94,40 @@ def test_what_the_kernel_says_of_a_process() -> None:
     assert not is_stopped(child.pid)
 
 
+async def test_a_note_tells_a_kill_from_a_crash(tmp_path: Path) -> None:
+    async with ground() as g:
+        g.fleet.around = g.around = replace(g.around, forensics=Forensics(str(tmp_path), lambda *_: ()))
+        slot = g.add(app())
+        await g.event("ready")
+        os.kill(pid_of(slot), signal.SIGKILL)
+        crashed = await g.event("crashed")
+        await g.event("ready", 2)
+        note = await trio.Path(crashed.detail["note"]).read_text()
+        assert "crashed: SIGKILL\ncause: a signal that somebody else sent\n\nrequests in flight: 0\n" in note
+
+
 async def test_a_crash_leaves_a_note_and_the_event_names_it(tmp_path: Path) -> None:
     async with ground() as g:
         g.fleet.around = g.around = replace(g.around, forensics=Forensics(str(tmp_path), lambda *_: ["its last line"]))
         slot = g.add(app())
         await g.event("ready")
         backend = next(iter(g.truth.backends.values()))
-        g.casualties[backend.id] = [{"count": 1, "requests": REQUESTS}]
+        live = {"method": "GET", "path": "/live", "seconds": 7201.5, "request_id": "def", "upgraded": True}
+        answers = [{"count": 1, "requests": REQUESTS}, {"upgraded_count": 3, "upgraded": [live]}]
+        g.casualties[backend.id] = answers
         os.kill(pid_of(slot), signal.SIGSEGV)
         crashed = await g.event("crashed")
         assert crashed.detail["how"] == "SIGSEGV"
-        assert crashed.detail["requests"] == REQUESTS
-        assert crashed.detail["suspects"][0]["request"] == "GET /boom"
+        assert crashed.detail["casualties"] == 4
+        assert crashed.detail["requests"] == [*REQUESTS, live]
+        # What has been open for two hours is named, and no suspect: the other was alone.
+        assert crashed.detail["suspects"] == [{"request": "GET /boom", "crashes": 1, "alone": 1, "acquitted": 0}]
         await g.event("ready", 2)
         note = await trio.Path(crashed.detail["note"]).read_text()
-        assert "by its own doing: True" in note
-        assert "GET /boom 0.25s  abc" in note
+        head, _, rest = note.partition("\n\n")
+        assert head.splitlines()[2:] == ["crashed: SIGSEGV", "cause: its own doing"]
+        assert rest.startswith(
+            "requests in flight: 4\n  GET /boom 0.25s  abc\n  GET /live 7202s upgraded  def\n  and 2 more\n\n"
+        )
         assert "its last line" in note
         assert g.truth.attribution.suspects("web")[0].fingerprint == "GET /boom"
