@@ -50,7 +50,7 @@ class Tunnel:
                 nursery.start_soon(self._pump, backend, self._client, first_from_backend, name="tunnel downstream")
         except* Fault as broken:
             # One side broke off: both are closed by their owner.
-            self._ended_by = self._ended_by or next(f.side for f in broken.exceptions if isinstance(f, Fault))
+            self._ended_by = self._ended_by or next((f.side for f in broken.exceptions if isinstance(f, Fault)), None)
         if self._ended_by is Side.BACKEND:
             self._upstream.backend.parted.append(held(self._x, monotonic()))
 
