@@ -69,6 +69,7 @@ class PoolPicture:
     sticky_key: str = ""  # hexadecimal secret that signs the sticky cookie
     sticky_attributes: str = "Path=/; HttpOnly; SameSite=Lax"
     groups: tuple[GroupPicture, ...] = ()  # only those with a share or a rule
+    backend_header: str = ""  # in which responses say who gave them; "": in none
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from balancer.http1.headers import downstream_fields, extended_block, forwarded_
 from balancer.http1.heads import RequestHead
 from balancer.http1.replies import prefers_json, reply
 from balancer.http1.responses import ResponseHead
+from balancer.proxy.backend import Backend
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.hops import COUNTED, check_loop, counted_down
 from balancer.proxy.pool import Pool
@@ -66,6 +67,8 @@ def response_start(x: Exchange, response: ResponseHead, service: Service, hsts: 
     if lower in lowered:
         # Many frameworks return the id that they were given: once is enough.
         fields = _line_finder(lower).sub(b"", fields)
+    if x.pool is not None and x.pool.picture.backend_header and x.backend is not None:
+        fields = _signed(fields, x.pool.picture.backend_header, x.backend)
     if b"\ndate:" not in lowered:
         fields += b"Date: %s\r\n" % service.date()  # RFC 9110 6.6.1: who passes it on without one must add it
     if hsts and b"\nstrict-transport-security:" not in lowered:
@@ -74,6 +77,17 @@ def response_start(x: Exchange, response: ResponseHead, service: Service, hsts: 
     if sticky is not None and x.backend is not None and x.backend.name != x.wish.slot:
         fields += sticky.line(x.backend.name)
     return b"HTTP/1.1 %d %s\r\n%s%s: %s\r\n" % (response.status, response.reason, fields, name, x.request_id)
+
+
+def _signed(fields: bytes, header: str, backend: Backend) -> bytes:
+    """With who gave the response, in the manner of RFC 9651, in the place of what it may have said of itself."""
+    name, lower = id_names(header)
+    return b"%s%s: %s;generation=%d\r\n" % (
+        _line_finder(lower).sub(b"", fields),
+        name,
+        backend.name.encode(),
+        backend.generation,
+    )
 
 
 def own_answer(x: Exchange, service: Service, pool: Pool | None, fault: Fault | None, close: bool, hsts: int) -> bytes:
@@ -113,13 +127,13 @@ def own_request_id(head: RequestHead, service: Service, is_trusted: bool) -> byt
     return (request_id(head, lower) if is_trusted else b"") or service.next_request_id()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def id_names(name: str) -> tuple[bytes, bytes]:
-    """The request-id header as it is written, and in lower case."""
+    """A header's name as it is written, and in lower case."""
     return name.encode("ascii"), name.lower().encode("ascii")
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _line_finder(lower: bytes) -> "re.Pattern[bytes]":
     return re.compile(rb"(?im)^" + re.escape(lower) + rb":[^\r\n]*\r\n")
 

@@ -51,6 +51,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     for name, pool in settings.pool.items():
         yield from _name(("pool", name))
         yield from _pool(("pool", name), pool)
+        yield from _backend_header(("pool", name, "backend_header"), pool, settings.proxy.request_id_header)
     yield from _admin(settings)
     if settings.proxy.request_id_header.lower() in _TAKEN_FIELDS:
         name = settings.proxy.request_id_header
@@ -171,6 +172,20 @@ def _pool(key: Key, pool: Pool) -> Iterator[Finding]:
         )
     if pool.restart.delay > pool.restart.max_delay:
         yield Finding((*key, "restart", "delay"), "is longer than max_delay", about=((*key, "restart"),))
+
+
+def _backend_header(key: Key, pool: Pool, request_id_header: str) -> Iterator[Finding]:
+    name = pool.backend_header.lower()
+    if name in _TAKEN_FIELDS or name in ("server", "strict-transport-security"):
+        yield Finding(
+            key, f"'{pool.backend_header}' has a meaning of its own; expected one such as 'X-Balancer-Backend'"
+        )
+    elif name == request_id_header.lower():
+        about = (key, ("proxy", "request_id_header"))
+        yield Finding(key, f"'{pool.backend_header}' is proxy.request_id_header", about=about)
+    elif name and pool.mode != "proxy":
+        text = f'needs mode "proxy": with "{pool.mode}" no response is seen'
+        yield Finding(key, text, about=(key, (*key[:-1], "mode")))
 
 
 def _shares(key: Key, pool: Pool) -> Iterator[Finding]:

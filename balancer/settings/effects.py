@@ -47,7 +47,8 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(
         _POOL,
         _LIVE,
-        "retry_budget sticky_attributes sticky_key_file concurrency queue queue_timeout keep_alive keep_alive_timeout slow_start pass_host",
+        "retry_budget sticky_attributes sticky_key_file concurrency queue queue_timeout keep_alive keep_alive_timeout slow_start pass_host "
+        "backend_header",
     ),
     **_rows(_GROUP, _RESPAWN, "command cwd env user"),
     **_rows(_GROUP, _COUNT, "backends"),

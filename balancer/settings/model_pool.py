@@ -284,6 +284,11 @@ class Pool(Section):
     )
     slow_start: Duration = key("0s", "weight rises from 0 to full over this time after a backend becomes healthy")
     pass_host: bool = key(True, "true: backends see the client's Host; false: their own address")
+    backend_header: OptionalToken = key(
+        "",
+        'a name, such as "X-Balancer-Backend": in it responses say which backend gave them, and its generation: '
+        "web-3;generation=2; a backend's own field of that name is dropped",
+    )
     group: Annotated[tuple[Group, ...], Field(strict=False)] = key(
         (), "instead of command, backends, weight, backup, cwd and env: a pool of several groups"
     )

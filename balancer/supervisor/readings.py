@@ -37,6 +37,7 @@ def _backend(slot: Slot, usage: Usage) -> BackendReading:
     return BackendReading(
         pool=slot.pool,
         name=slot.name,
+        generation=backend.id.generation if backend is not None else slot.generation,
         group=backend.group if backend is not None else slot.launch.group,
         phase=slot.phase.value,
         up=backend is not None and backend.phase is Phase.RUNNING and backend.health is Health.HEALTHY,

@@ -148,6 +148,7 @@ class Truth:
             keep_alive_timeout=pool.keep_alive_timeout,
             slow_start=pool.slow_start,
             pass_host=pool.pass_host,
+            backend_header=pool.backend_header,
             expects=bool(soon),
             retry_after=round(min(waits), 3) if waits else 0.0,
             backends=tuple(

@@ -184,6 +184,7 @@ def _backend_gauges(backends: Sequence[BackendReading]) -> list[Metric]:
     up = _gauge("backend_up", "1 if it runs and is healthy.", _BACKEND)
     takes = _gauge("backend_takes_requests", "1 if it is in rotation.", _BACKEND)
     weight = _gauge("backend_weight", "Its weight in the policy.", _BACKEND)
+    generation = _gauge("backend_generation", "How many processes its slot has had: which one is there now.", _BACKEND)
     state = _gauge("backend_state", "1 for the phase that it is in.", [*_BACKEND, "phase"])
     info = _gauge("backend_info", "1, with the group of the pool that it belongs to.", [*_BACKEND, "group"])
     memory = _gauge("backend_memory_bytes", "Resident memory of its processes.", _BACKEND)
@@ -192,12 +193,13 @@ def _backend_gauges(backends: Sequence[BackendReading]) -> list[Metric]:
         up.add_metric(labels, float(backend.up))
         takes.add_metric(labels, float(backend.takes_requests))
         weight.add_metric(labels, backend.weight)
+        generation.add_metric(labels, backend.generation)
         info.add_metric([*labels, backend.group], 1)
         for phase in PHASES:
             state.add_metric([*labels, phase], float(backend.phase == phase))
         if backend.memory_bytes is not None:
             memory.add_metric(labels, backend.memory_bytes)
-    return [up, takes, weight, state, info, memory]
+    return [up, takes, weight, generation, state, info, memory]
 
 
 def _backend_counters(backends: Sequence[BackendReading]) -> list[Metric]:

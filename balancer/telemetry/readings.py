@@ -74,6 +74,7 @@ class BackendReading:
     up: bool  # it runs and is healthy
     takes_requests: bool
     weight: int
+    generation: int = 0  # of the process there now, or there last
     group: str = ""  # of the pool; "" in a pool of one
     ejections: int = 0
     probes: Mapping[str, Durations] = field(default_factory=dict)  # by one of PROBE_RESULTS

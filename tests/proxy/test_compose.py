@@ -96,6 +96,26 @@ async def test_without_pass_host_the_backend_sees_its_own_name() -> None:
     assert origin.requests[0].one("x-forwarded-host") == "a"
 
 
+async def test_responses_say_which_backend_gave_them() -> None:
+    lies = b"x-backend: web-9\r\nX-BACKEND: web-8;generation=1\r\nX-Backend-Time: 3\r\n"
+    origins = [Origin(answer=b"HTTP/1.1 200 OK\r\n" + lies + b"Content-Length: 0\r\n\r\n") for _ in range(2)]
+    async with front(*origins, pool={"backend_header": "X-Backend"}) as proxy:
+        said = [(await proxy.ask()).all("x-backend") for _ in range(2)]
+        assert sorted(said) == [["web-0;generation=1"], ["web-1;generation=1"]]
+        assert (await proxy.ask()).one("x-backend-time") == "3"
+        # What nobody but us has answered says nothing of a backend.
+        await proxy.apply(backends=())
+        assert (await proxy.ask()).all("x-backend") == []
+
+
+async def test_without_that_wish_a_backends_own_word_stays() -> None:
+    origin = Origin(answer=b"HTTP/1.1 200 OK\r\nX-Backend: its own\r\nContent-Length: 0\r\n\r\n")
+    async with front(origin) as proxy:
+        answer = await proxy.ask()
+    assert answer.all("x-backend") == ["its own"]
+    assert not answer.has("x-balancer-backend")
+
+
 @pytest.mark.parametrize(("policy", "server"), [("pass", ["its"]), ("remove", []), ("mine", ["mine"])])
 async def test_server_header(policy: str, server: list[str]) -> None:
     origin = Origin(answer=b"HTTP/1.1 200 OK\r\nServer: its\r\nContent-Length: 0\r\n\r\n")

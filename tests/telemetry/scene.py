@@ -72,6 +72,7 @@ def _reading(backends: list[tuple[str, str]], rounds: int) -> Reading:
             up=True,
             takes_requests=True,
             weight=2,
+            generation=3,
             ejections=rounds,
             probes={"pass": passed, "fail": failed},
             restarts={"crash": rounds},

@@ -29,6 +29,7 @@ CONTRACT = {
     "balancer_backend_up": ("gauge", "pool backend"),
     "balancer_backend_takes_requests": ("gauge", "pool backend"),
     "balancer_backend_weight": ("gauge", "pool backend"),
+    "balancer_backend_generation": ("gauge", "pool backend"),
     "balancer_backend_info": ("gauge", "pool backend group"),
     "balancer_backend_state": ("gauge", "pool backend phase"),
     "balancer_backend_probes_total": ("counter", "pool backend result"),
@@ -93,6 +94,7 @@ def test_numbers_come_through() -> None:
     assert value(found, "balancer_request_duration_seconds", "_bucket", le="+Inf", **web) == 8
     assert value(found, "balancer_requests_in_flight", **web) == 4
     assert value(found, "balancer_queue_length", pool="api") == 6
+    assert value(found, "balancer_backend_generation", **web) == 3
     assert value(found, "balancer_backend_state", phase="running", **web) == 1
     assert value(found, "balancer_backend_state", phase="hold", **web) == 0
     assert value(found, "balancer_backend_restarts_total", reason="memory", **web) == 0
