@@ -1,7 +1,7 @@
 """Which backend takes the next request. Policies are small, pure, and hold nothing but their own turn.
 
 Each proxy process has its own (`proxy/view`), so shares are exact per proxy. A policy is given the candidates that may be chosen
-now, whenever that set or a weight changes, and is then asked once per request; `chosen` never waits and never fails on a non-empty set.
+now, whenever that set or a weight changes, and is then asked once per request; `choose` never waits and never fails on a non-empty set.
 """
 
 from bisect import bisect_right
@@ -19,7 +19,7 @@ from balancer.pool.latency import Latency
 _LONGEST_CYCLE: Final = 4096  # turns; a longer one is not written down but computed turn by turn
 _MEDIAN_FOR: Final = 0.5  # seconds that the median of a pool's latency estimates is used before it is worked out again
 _SOONEST: Final = 1e-4  # seconds: below it the estimates are noise, and zero would make load not count
-_POINTS: Final = 100  # of a candidate of average weight on the ring: shares within some 10 % of even
+_POINTS: Final = 100  # of the heaviest candidate on the ring: shares within some 10 % of even
 _BOUND: Final = 1.25  # times the average load; HAProxy's documentation suggests 125 to 150 % too
 
 
@@ -243,8 +243,9 @@ class PeakEwma(RandomTwo[C]):
 class Hash(Generic[C]):
     """The same key goes to the same candidate while that one is there, unless it has far more than its share in flight.
 
-    A ring of points per candidate (Karger 1997), so that one that comes or goes moves only its own keys; loads are
-    bounded (Mirrokni 2016): whoever is above 1.25 times its share passes the request on along the ring.
+    A ring of points per candidate (Karger 1997), so that one that comes or goes moves only its own keys (unless it alone is
+    the heaviest, by which all are measured); loads are bounded (Mirrokni 2016): whoever is above 1.25 times its share
+    passes the request on along the ring.
     """
 
     def __init__(self) -> None:
@@ -257,9 +258,11 @@ class Hash(Generic[C]):
         """Choose among these from now on."""
         self._candidates = tuple(candidates)
         self._total = sum(c.weight for c in candidates) or 1
+        # Not the average: it changes with everyone that comes or goes, and with it everyone's points.
+        heaviest = max((c.weight for c in candidates), default=1)
         ring: list[tuple[int, int]] = []
         for index, candidate in enumerate(candidates):
-            count = max(1, round(_POINTS * candidate.weight * len(candidates) / self._total))
+            count = max(1, round(_POINTS * candidate.weight / heaviest))
             # Of two generations of a slot the newer comes first: the other is about to leave.
             ring += [(_hash(b"%s %d" % (candidate.name.encode(), turn)), -index) for turn in range(count)]
         ring.sort()
