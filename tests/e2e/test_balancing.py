@@ -3,12 +3,13 @@
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 import trio
 
 from tests.support.apps import LISTEN, app, pool
 from tests.support.asking import ask
-from tests.support.load import load
+from tests.support.load import CLIENTS, load
 from tests.support.running import Balancer, running
 
 ONE_PROXY = "[proxy]\nprocesses = 1\n\n"
@@ -37,11 +38,12 @@ async def test_weights_are_shares_to_the_request_and_live() -> None:
 async def test_least_connections_sees_what_the_other_proxies_have_in_flight() -> None:
     more = 'policy = "least-connections"'
     async with running(LISTEN + "[proxy]\nprocesses = 3\n\n" + pool("web", 4, more=more)) as balancer:
-        for _ in range(3):
+        for turn in range(3):
             got: Counter[str] = Counter()
+            gate = balancer.folder / f"go-{turn}"
 
-            async def one(got: Counter[str] = got) -> None:
-                got[(await ask(balancer.port, "/slow?ms=700")).backend] += 1
+            async def one(got: Counter[str] = got, gate: Path = gate) -> None:
+                got[(await ask(balancer.port, f"/slow?until={gate}")).backend] += 1
 
             async with trio.open_nursery() as nursery:
                 for number in range(8):
@@ -50,6 +52,7 @@ async def test_least_connections_sees_what_the_other_proxies_have_in_flight() ->
                     await balancer.until(
                         lambda s, n=in_flight: sum(b["in_flight"] for b in s["pools"][0]["backends"]) == n  # type: ignore[misc]
                     )
+                gate.touch()
             # Each proxy by itself would have started at the same backend.
             assert set(got.values()) == {2}, got
 
@@ -109,5 +112,5 @@ async def test_each_policy_serves_through_a_crash() -> None:
                 os.kill(victim["pid"], signal.SIGKILL)
                 await balancer.until(lambda s: s["pools"][0]["backends"][1]["generation"] == 2)
                 await traffic.more(30)
-            # What was on it when it died may be lost; what came later is not.
-            assert traffic.failures.total() <= 2, (policy, traffic.failures)
+            # What was on it when it died may be lost, one request of a client at most; what came later is not.
+            assert traffic.failures.total() <= CLIENTS, (policy, traffic.failures)

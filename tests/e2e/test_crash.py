@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -37,8 +38,7 @@ async def test_alone_it_kills_one_backend_and_is_named_at_once() -> None:
     async with running(LISTEN + pool("web", 3, more=QUICK)) as balancer:
         answer = await balancer.get("/exit?code=3")
         assert answer.status_code == 502
-        with trio.fail_after(1):
-            line = await balancer.line("crashed")
+        line = await balancer.line("crashed")
         assert "GET /exit" in line
         assert 'how="exit code 3"' in line
         assert "casualties=1" in line
@@ -55,7 +55,8 @@ async def test_four_innocents_beside_it_are_answered_and_after_three_crashes_it_
     text = '[listen.web]\naddress = "127.0.0.1:0"\n\n[proxy]\nprocesses = 2\n\n' + pool("web", 3, more=QUICK)
     text = text.replace("backends = 3", 'backends = 3\nretries = 2\nsticky_cookie = "b"')
     async with running(text) as balancer:
-        for _ in range(3):
+        for number in range(3):
+            gate = balancer.folder / f"go-{number}"
             await whole(balancer)
             balancer.client.cookies.clear()
             first = await balancer.get("/")
@@ -65,9 +66,11 @@ async def test_four_innocents_beside_it_are_answered_and_after_three_crashes_it_
             statuses: list[int] = []
             async with trio.open_nursery() as nursery:
 
-                async def ask(cookies: dict[str, str] = cookies, statuses: list[int] = statuses) -> None:
+                async def ask(
+                    cookies: dict[str, str] = cookies, statuses: list[int] = statuses, gate: Path = gate
+                ) -> None:
                     cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
-                    answer = await balancer.get("/slow?ms=700", headers={"Cookie": cookie})
+                    answer = await balancer.get(f"/slow?until={gate}", headers={"Cookie": cookie})
                     statuses.append(answer.status_code)
 
                 for _ in range(4):
@@ -78,6 +81,7 @@ async def test_four_innocents_beside_it_are_answered_and_after_three_crashes_it_
                 cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
                 boom = await balancer.get("/exit", headers={"Cookie": cookie})
                 assert boom.status_code == 502
+                gate.touch()
             assert statuses == [200] * 4, balancer.text
         suspects = (await balancer.status())["pools"][0]["suspects"]
         assert suspects[0]["request"] == "GET /exit"
@@ -93,15 +97,17 @@ async def test_one_that_dies_in_the_middle_of_its_response_is_the_one_that_is_na
         cookies = dict((await balancer.get("/")).cookies)
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
         statuses: list[int] = []
+        gate = balancer.folder / "go"
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
-                statuses.append((await balancer.get("/slow?ms=600", headers=headers)).status_code)
+                statuses.append((await balancer.get(f"/slow?until={gate}", headers=headers)).status_code)
 
             nursery.start_soon(ask)
             await balancer.until(lambda s: sum(b["in_flight"] for b in s["pools"][0]["backends"]) == 1)
             with pytest.raises(httpx.TransportError):
                 await balancer.get("/chunks?n=2&ms=50&exit=1", headers=headers)
+            gate.touch()
         assert statuses == [200]
         line = await balancer.line("crashed")
         assert "GET /chunks" in line
@@ -126,18 +132,20 @@ async def test_a_websocket_that_was_open_is_named_beside_it_and_not_accused() ->
 async def test_a_kill_from_outside_is_nobodys_fault_and_its_requests_are_answered() -> None:
     async with running(LISTEN + pool("web", 2, more=QUICK)) as balancer:
         answers: list[tuple[int, str]] = []
+        gate = balancer.folder / "go"
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
-                answer = await balancer.get("/slow?ms=400")
+                answer = await balancer.get(f"/slow?until={gate}")
                 answers.append((answer.status_code, answer.headers.get("proxy-status", "")))
 
             nursery.start_soon(ask)
             status = await balancer.until(lambda s: sum(b["in_flight"] for b in s["pools"][0]["backends"]) == 1)
             busy = next(b for b in status["pools"][0]["backends"] if b["in_flight"])
             os.kill(busy["pid"], signal.SIGKILL)
+            line = await balancer.line("crashed")
+            gate.touch()
         assert answers == [(200, "")], balancer.text
-        line = await balancer.line("crashed")
         assert "SIGKILL" in line
         assert "GET /slow" in line
         assert "suspects" not in line
@@ -145,7 +153,7 @@ async def test_a_kill_from_outside_is_nobodys_fault_and_its_requests_are_answere
 
 
 async def test_quarantine_spares_the_backends_and_ends() -> None:
-    quarantine = '[pool.web.quarantine]\nafter = 2\ntime = "4s"\n'
+    quarantine = '[pool.web.quarantine]\nafter = 2\ntime = "6s"\n'
     async with running(LISTEN + pool("web", 2, more=QUICK + quarantine)) as balancer:
         for _ in range(2):
             await whole(balancer)
@@ -153,7 +161,7 @@ async def test_quarantine_spares_the_backends_and_ends() -> None:
         await balancer.line("quarantined")
         refused = await first(balancer, 503)
         assert 'details="quarantined"' in refused.headers["proxy-status"]
-        assert refused.headers["retry-after"] == "4"
+        assert 1 <= int(refused.headers["retry-after"]) <= 6
         assert (await balancer.get("/")).status_code == 200
         assert (await balancer.status())["pools"][0]["suspects"][0]["quarantined"]
         assert 'reason="quarantined"' in await balancer.metrics()

@@ -58,7 +58,7 @@ async def generations(balancer: Balancer) -> list[int]:
 
 
 async def test_a_stopped_process_is_replaced_and_its_requests_are_answered_by_another() -> None:
-    async with running(config("1s")) as balancer:
+    async with running(config("2s")) as balancer:
         first = (await balancer.backends("web"))[0]
         os.kill(first["pid"], signal.SIGSTOP)
         answers: list[int] = []
@@ -81,12 +81,12 @@ async def test_a_stopped_process_is_replaced_and_its_requests_are_answered_by_an
 
 
 async def test_a_stream_that_stands_still_and_resumes_is_not_killed_but_skipped() -> None:
-    async with running(config("4s")) as balancer:
+    async with running(config("8s")) as balancer:
         bodies: list[str] = []
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
-                bodies.append((await balancer.get("/stream?2.5")).text)
+                bodies.append((await balancer.get("/stream?4")).text)
 
             nursery.start_soon(ask)
             status = await balancer.until(lambda s: any(b["health"] == "unhealthy" for b in s["pools"][0]["backends"]))
@@ -103,8 +103,8 @@ async def test_a_stream_that_stands_still_and_resumes_is_not_killed_but_skipped(
 
 
 async def test_one_that_is_busy_with_a_stream_that_moves_is_not_killed() -> None:
-    async with running(config("800ms")) as balancer:
-        assert all(0 <= backend["heartbeat_seconds"] < 0.8 for backend in await balancer.backends("web"))
+    async with running(config("1500ms")) as balancer:
+        assert all(0 <= backend["heartbeat_seconds"] < 1.5 for backend in await balancer.backends("web"))
         answer = await balancer.get("/trickle?25")
         assert answer.text == "x" * 25
         assert "unhealthy" in balancer.text, "it sent no heartbeat and answered no probe meanwhile"
@@ -114,7 +114,7 @@ async def test_one_that_is_busy_with_a_stream_that_moves_is_not_killed() -> None
 
 async def test_a_busy_start_is_not_a_hang() -> None:
     busy = "import time\nend = time.monotonic() + 2\nwhile time.monotonic() < end: pass\n"
-    async with running(config("500ms", before=busy)) as balancer:
+    async with running(config("1s", before=busy)) as balancer:
         assert await generations(balancer) == [1, 1]
         assert " hung " not in balancer.text
 

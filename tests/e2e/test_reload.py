@@ -3,7 +3,7 @@
 import signal
 
 from tests.support.apps import LISTEN, app, pool
-from tests.support.load import load
+from tests.support.load import CLIENTS, load
 from tests.support.running import Balancer, running
 
 QUICK = """
@@ -47,10 +47,11 @@ async def test_slow_requests_are_finished_by_the_old_ones() -> None:
 
     async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer:
         answers: list[str] = []
+        gate = balancer.folder / "go"
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
-                answers.append((await balancer.get("/slow?ms=600")).json()["generation"])
+                answers.append((await balancer.get(f"/slow?until={gate}")).json()["generation"])
 
             nursery.start_soon(ask)
             await balancer.until(lambda s: s["pools"][0]["backends"][0]["in_flight"] == 1)
@@ -59,6 +60,7 @@ async def test_slow_requests_are_finished_by_the_old_ones() -> None:
             fresh = await balancer.get("/")
             assert fresh.json()["generation"] == "2"
             assert not answers
+            gate.touch()
         assert answers == ["1"]
 
 
@@ -89,7 +91,8 @@ async def test_a_release_that_does_not_start_changes_nothing() -> None:
             assert done.returncode == 0, done
             await traffic.more(20)
         assert set(traffic.failures) <= {"status 502 on a kept connection", "status 502 on a new connection"}
-        assert traffic.failures.total() <= 2, traffic.failures
+        # What was on it when it was killed: one request of a client at most.
+        assert traffic.failures.total() <= CLIENTS, traffic.failures
 
 
 async def test_a_newer_reload_takes_over() -> None:

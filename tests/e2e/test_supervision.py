@@ -11,7 +11,7 @@ import trio
 
 from tests.support.apps import APP, LISTEN, pool
 from tests.support.asking import Reply, ask
-from tests.support.load import load
+from tests.support.load import CLIENTS, load
 from tests.support.running import running
 
 QUICK = """
@@ -27,11 +27,11 @@ async def test_a_killed_backend_is_replaced_under_load() -> None:
         await traffic.more(50)
         first = (await balancer.backends("web"))[0]
         os.kill(first["pid"], signal.SIGKILL)
-        await balancer.until(lambda s: s["pools"][0]["backends"][0]["generation"] == 2, 3)
-        await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]), 3)
+        await balancer.until(lambda s: s["pools"][0]["backends"][0]["generation"] == 2)
+        await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]))
         await traffic.more(50)
-        # Only what was on it at that moment and may not be sent twice.
-        assert traffic.failures.total() <= 3, (traffic.failures, balancer.text)
+        # Only what was on it at that moment and may not be sent twice: of each client one request.
+        assert traffic.failures.total() <= CLIENTS, (traffic.failures, balancer.text)
         metrics = await balancer.metrics()
         assert 'balancer_backend_restarts_total{backend="web-0",pool="web",reason="crash"} 1.0' in metrics
 
@@ -52,15 +52,18 @@ async def test_sigterm_finishes_the_request_that_runs() -> None:
     async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer:
         async with trio.open_nursery() as nursery:
             got: list[int] = []
+            gate = balancer.folder / "go"
 
             async def ask() -> None:
-                got.append((await balancer.get("/slow?ms=700")).status_code)
+                got.append((await balancer.get(f"/slow?until={gate}")).status_code)
 
             nursery.start_soon(ask)
             await balancer.until(lambda s: s["pools"][0]["backends"][0]["in_flight"] == 1)
             balancer.signal(signal.SIGTERM)
+            await balancer.line("stopping")
+            gate.touch()
         assert got == [200]
-        assert await balancer.wait(3) == 0
+        assert await balancer.wait() == 0
 
 
 async def test_a_second_sigterm_and_sigquit_stop_at_once() -> None:
@@ -71,7 +74,7 @@ async def test_a_second_sigterm_and_sigquit_stop_at_once() -> None:
             if second is not None:
                 await balancer.line("stopping")
                 balancer.signal(second)
-            assert await balancer.wait(4) == 0
+            assert await balancer.wait() == 0
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGQUIT])
@@ -94,7 +97,7 @@ async def test_who_is_cut_by_a_stop_at_once_is_told_that_it_was_the_stop(first: 
             if first is signal.SIGTERM:
                 await balancer.line("stopping")
                 balancer.signal(first)
-        assert await balancer.wait(4) == 0
+        assert await balancer.wait() == 0
         assert [reply.status for reply in replies] == [503] * 10
         assert {reply.one("proxy-status") for reply in replies} == {
             'balancer; error=destination_unavailable; details="stopping"'
@@ -109,7 +112,7 @@ async def test_a_killed_supervisor_leaves_no_orphans() -> None:
         assert len(children) >= 3
         balancer.signal(signal.SIGKILL)
         await balancer.wait()
-        with trio.fail_after(3):
+        with trio.fail_after(balancer.patience):
             while [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:  # noqa: ASYNC110
                 await trio.sleep(0.01)  # processes of another parent: there is no event to wait for
 
@@ -121,7 +124,7 @@ async def test_what_backends_started_in_turn_is_no_orphan_either() -> None:
         assert len([p for p in children if APP.name in " ".join(p.cmdline())]) == 4
         balancer.signal(signal.SIGKILL)
         await balancer.wait()
-        with trio.fail_after(3):
+        with trio.fail_after(balancer.patience):
             while [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:  # noqa: ASYNC110
                 await trio.sleep(0.01)  # processes of another parent: there is no event to wait for
 
@@ -132,7 +135,7 @@ async def test_a_busy_port_is_one_clear_line_and_code_1() -> None:
         busy = balancer.addresses["web"]
         other = f'[listen.web]\naddress = "{busy}"\n\n' + pool("web", 1)
         async with running(other, ready=False, exit_code=1) as second:
-            assert await second.wait(5) == 1
+            assert await second.wait() == 1
             assert second.text == f"balancer: listen.web: cannot listen on {busy}: the address is already in use"
         assert (await balancer.get("/")).status_code == 200
 
@@ -149,16 +152,15 @@ async def test_signals_that_do_nothing_yet_do_no_harm() -> None:
 async def test_a_stop_while_starting_does_not_wait_for_the_start() -> None:
     async with running(LISTEN + pool("web", 2, "--boot-delay", "60"), ready=False) as balancer:
         await balancer.line("web-1 started")
-        before = trio.current_time()
         balancer.signal(signal.SIGTERM)
-        assert await balancer.wait(5) == 0
-        assert trio.current_time() - before < 2
+        assert await balancer.wait() == 0
 
 
 async def test_the_status_says_all_that_it_promises() -> None:
     async with running(LISTEN + pool("web", 1)) as balancer:
         assert (await balancer.get("/")).status_code == 200
-        status = await balancer.status()
+        # It is counted once its end is told, which the client may know first.
+        status = await balancer.until(lambda s: s["pools"][0]["backends"][0]["requests_total"] == 1)
         assert {"version", "uptime_seconds", "config", "listeners", "proxies", "pools"} <= status.keys()
         assert status["config"] == str(balancer.config)
         assert status["listeners"] == [{"name": "web", "address": balancer.addresses["web"]}]

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.apps import LISTEN, app, pool
-from tests.support.load import load
+from tests.support.load import CLIENTS, load
 from tests.support.running import running
 
 TWO_PROXIES = "[proxy]\nprocesses = 2\n"
@@ -24,7 +24,7 @@ async def test_sd_notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         heard: list[str] = []
 
         async def hear(assignment: str) -> None:
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while assignment not in heard:
                     heard.extend((await manager.recv(4096)).decode().splitlines())
 
@@ -59,10 +59,10 @@ async def test_two_proxies_reload_and_die_under_load() -> None:
             await balancer.until(lambda s: len(s["proxies"]) == 2 and all(p["ready"] for p in s["proxies"]))
             await traffic.more(50)
             # The connections that it had, and no new ones: those wait in the queue of its socket.
-            assert traffic.failures.total() <= 8, traffic.failures
+            assert traffic.failures.total() <= CLIENTS, traffic.failures
             answered += traffic.answers.total()
         # What the old processes of backends and proxies counted is not lost.
-        assert sum(b["requests_total"] for b in await balancer.backends("web")) >= answered
+        await balancer.until(lambda s: sum(b["requests_total"] for b in s["pools"][0]["backends"]) >= answered)
 
 
 async def test_a_request_waits_while_the_only_backend_comes_back() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -132,30 +133,44 @@ async def test_a_drain_names_what_it_waits_for() -> None:
     more = QUICK.replace('drain_timeout = "5s"', 'drain_timeout = "1500ms"')
     async with running(LISTEN + pool("web", 2, more=more)) as balancer:
         answers: list[str] = []
+        gate = balancer.folder / "go"
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
-                answers.append((await balancer.get("/slow?ms=3000&secret=1")).json()["backend"])
+                answers.append((await balancer.get(f"/slow?until={gate}&secret=1")).json()["backend"])
 
             nursery.start_soon(ask)
             status = await balancer.until(lambda s: any(b["in_flight"] for b in s["pools"][0]["backends"]))
             busy = next(b["name"] for b in status["pools"][0]["backends"] if b["in_flight"])
             result = await balancer.command("drain", busy)
             assert result.returncode == 1
-            assert f"{busy} gets no new requests\n{busy} waits for 1 request: GET /slow 1 s\n" in result.stdout
+            waits = rf"{busy} gets no new requests\n{busy} waits for 1 request: GET /slow \d+ s\n"
+            assert re.search(waits, result.stdout), result
             assert f"{busy} gets no new requests, but after 1.5 s it still has 1 request: GET /slow " in result.stderr
             assert set(await answering(balancer, 4)) == {"web-0", "web-1"} - {busy}
             assert not answers
+            gate.touch()
         assert answers == [busy]
         # Now there is nothing left to wait for.
         assert (await done(balancer, "drain", busy)).endswith("nothing is on it any more\n")
 
 
 async def test_a_reload_that_drains_says_for_what_it_waits() -> None:
-    async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer, trio.open_nursery() as nursery:
-        nursery.start_soon(balancer.get, "/slow?ms=2500")
-        await balancer.until(lambda s: any(b["in_flight"] for b in s["pools"][0]["backends"]))
-        assert "web-0 waits for 1 request: GET /slow " in await done(balancer, "reload")
+    more = QUICK.replace('drain_timeout = "5s"', 'drain_timeout = "30s"')
+    async with running(LISTEN + pool("web", 1, more=more)) as balancer:
+        said: list[str] = []
+
+        async def reload() -> None:
+            said.append(await done(balancer, "reload"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(balancer.get, f"/slow?until={balancer.folder}/go")
+            await balancer.until(lambda s: any(b["in_flight"] for b in s["pools"][0]["backends"]))
+            nursery.start_soon(reload)
+            await balancer.line("web-0 draining")
+            await trio.sleep(2.5)  # a drain that lasts is what this is about: after 1 s it says so, which no log shows
+            (balancer.folder / "go").touch()
+        assert "web-0 waits for 1 request: GET /slow " in said[0]
 
 
 async def test_weights_are_exact_from_the_next_request_on() -> None:

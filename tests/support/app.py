@@ -4,6 +4,7 @@ Speaks HTTP/1.1 with keep-alive, one thread per connection, and installs no sign
 
     GET  /…                 {"pid", "backend", "generation", "method", "target", "headers": [[name, value], …]}
     GET  /slow?ms=200       the same after that long; `then=exit` makes it die instead of answering
+    GET  /slow?until=FILE   the same once that file is there
     ANY  /echo              the request's body, as it came (Content-Length or chunked)
     GET  /bytes?n=1000      n bytes
     GET  /chunks?n=5&ms=20  n chunked lines, so far apart; `cut=1` closes before the last chunk, `exit=1` dies there
@@ -146,7 +147,9 @@ class Exchanges:
             case "/env":
                 body = os.environ.get(query["name"], "").encode()
             case _:
-                if path == "/slow":
+                if path == "/slow" and "until" in query:
+                    wait_for(query["until"])
+                elif path == "/slow":
                     time.sleep(float(query.get("ms", "200")) / 1000)  # being slow is what this path is for
                     if query.get("then") == "exit":
                         os._exit(1)
@@ -191,6 +194,12 @@ class Exchanges:
         return keep
 
 
+def wait_for(file: str) -> None:
+    """Until the file is there, which another process makes: there is no event."""
+    while not os.path.exists(file):
+        time.sleep(0.005)
+
+
 def connection_field(keep: bool) -> bytes:
     """Said only when the connection ends: keep-alive is what HTTP/1.1 means by itself."""
     return b"" if keep else b"Connection: close\r\n"
@@ -202,6 +211,7 @@ def main() -> None:
     options.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"))
     options.add_argument("--port", type=int, default=int(os.environ.get("PORT", "0")))
     options.add_argument("--boot-delay", type=float, default=0.0, metavar="SECONDS")
+    options.add_argument("--boot-until", default="", metavar="FILE", help="starts once this file is there")
     options.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="each answer takes so long")
     options.add_argument("--exit-at-boot", type=int, metavar="CODE")
     options.add_argument("--ignore-term", action="store_true", help="only SIGKILL ends it")
@@ -219,6 +229,8 @@ def main() -> None:
     if given.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(given.boot_delay)  # a slow start is what the option is for
+    if given.boot_until:
+        wait_for(given.boot_until)
     if given.exit_at_boot is not None:
         raise SystemExit(given.exit_at_boot)
     if given.never_listen:

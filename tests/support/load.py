@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 import h11
 import trio
 
+CLIENTS = 8  # unless told otherwise; each has one request in flight at most
+
 
 class Failure(Exception):
     """One request did not get its answer; the text is the reason that is counted."""
@@ -169,7 +171,7 @@ def why(error: BaseException) -> str:
 
 @asynccontextmanager
 async def load(
-    port: int, host: str = "127.0.0.1", *, rate: float = 200.0, clients: int = 8, timeout: float = 10.0
+    port: int, host: str = "127.0.0.1", *, rate: float = 200.0, clients: int = CLIENTS, timeout: float = 10.0
 ) -> AsyncIterator[Traffic]:
     """Send `rate` requests per second until the block ends; requests in progress are finished, then it is left."""
     traffic = Traffic()

@@ -29,6 +29,7 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "BALANCER_TEST_RUN"
 WHOLE = 3.0  # seconds
+LAST_WORDS = 2.0  # seconds
 
 
 class Balancer:
@@ -47,6 +48,7 @@ class Balancer:
         self.client = httpx.AsyncClient(timeout=patience, trust_env=False)
         self.mark = mark
         self._line_came = trio.Event()
+        self._output_ended = trio.Event()
         self.read_config()
 
     def read_config(self) -> None:
@@ -133,9 +135,13 @@ class Balancer:
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     async def wait(self, seconds: float | None = None) -> int:
-        """The exit code, once it has ended."""
+        """The exit code, once it has ended and all that it wrote is read."""
         with trio.move_on_after(seconds or self.patience):
-            return await self.process.wait()
+            code = await self.process.wait()
+            # Whoever inherited its output and lives on may hold it open: that is for `processes` to find.
+            with trio.move_on_after(LAST_WORDS):
+                await self._output_ended.wait()
+            return code
         raise AssertionError(f"still running after {seconds or self.patience} s:\n{self.text}")
 
     def processes(self) -> list[psutil.Process]:
@@ -152,6 +158,7 @@ class Balancer:
             self.lines += [line.decode(errors="replace") for line in lines]
             came, self._line_came = self._line_came, trio.Event()
             came.set()
+        self._output_ended.set()
 
     async def until_ready(self) -> None:
         """Wait for 200 on /readyz. AssertionError with the output when it ends or the time is up."""
@@ -202,7 +209,7 @@ def with_ports(text: str) -> str:
 
 @asynccontextmanager
 async def running(
-    text: str, *arguments: str, ready: bool = True, patience: float = 15.0, exit_code: int | None = 0
+    text: str, *arguments: str, ready: bool = True, patience: float = 30.0, exit_code: int | None = 0
 ) -> AsyncIterator[Balancer]:
     """Start `balancer --config FILE` on this text; `arguments` follow it on the command line.
 
