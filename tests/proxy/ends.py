@@ -280,6 +280,24 @@ def raw(*pieces: bytes, close: bool = False) -> Script:
     return script
 
 
+class Liar(Origin):
+    """Says these bytes to the first request, closes or not, and what is right from then on."""
+
+    def __init__(self, raw: bytes, closes: bool) -> None:
+        super().__init__(self._lie)
+        self._raw = raw
+        self._closes = closes
+
+    async def _lie(self, _: Origin, end: End) -> None:
+        async for _request in requests(self, end):
+            if len(self.requests) > 1:
+                await end.send(OK)
+                continue
+            await end.send(self._raw)
+            if self._closes:
+                return
+
+
 class Full:
     """A listening socket whose queue is full: connections to it neither succeed nor fail."""
 

@@ -1,6 +1,8 @@
 """Backends that die under requests: who is asked again, and who is not."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from time import monotonic
 
 import pytest
@@ -8,7 +10,7 @@ import trio
 
 from balancer.proxy.blame import APART, LONGEST_DELAY, MOST, Blame
 from tests.proxy.ends import End, Origin, requests
-from tests.proxy.harness import backend, front
+from tests.proxy.harness import Front, backend, front
 
 SPAWNED = 1.0  # `since` of a process of ours
 
@@ -25,22 +27,42 @@ def die(origin: Origin) -> None:
     origin._tell()
 
 
-@pytest.mark.parametrize(("own_doing", "status", "asked"), [(True, 502, 0), (False, 200, 1)])
-async def test_alone_at_a_crash_it_is_not_asked_again_but_after_a_kill_it_is(
-    own_doing: bool, status: int, asked: int
-) -> None:
+@dataclass
+class Caught:
+    """A request that the first of two processes of ours has read, and its client."""
+
+    proxy: Front
+    client: End
+    first: Origin
+    second: Origin
+
+    def exited(self, at: float, own_doing: bool, **more: int) -> None:
+        """The supervisor's word that the first is gone."""
+        self.proxy.say("exited", backend="web-0", generation=2, at=at, own_doing=own_doing, **more)
+
+
+@asynccontextmanager
+async def caught(request: bytes) -> AsyncIterator[Caught]:
     first, second = Origin(dies), Origin()
     async with front(first, second) as proxy:
         pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
         await proxy.apply(backends=pictures)
         async with proxy.client() as client:
-            await client.send(b"GET /boom?secret HTTP/1.1\r\nHost: a\r\n\r\n")
+            await client.send(request)
             await first.until(lambda o: len(o.requests) == 1)
-            die(first)
-            proxy.say("exited", backend="web-0", generation=2, at=monotonic(), own_doing=own_doing)
-            assert (await client.response()).status == status
-        assert len(second.requests) == asked
-        (told,) = proxy.heard("casualties")
+            yield Caught(proxy, client, first, second)
+
+
+@pytest.mark.parametrize(("own_doing", "status", "asked"), [(True, 502, 0), (False, 200, 1)])
+async def test_alone_at_a_crash_it_is_not_asked_again_but_after_a_kill_it_is(
+    own_doing: bool, status: int, asked: int
+) -> None:
+    async with caught(b"GET /boom?secret HTTP/1.1\r\nHost: a\r\n\r\n") as c:
+        die(c.first)
+        c.exited(at=monotonic(), own_doing=own_doing)
+        assert (await c.client.response()).status == status
+        assert len(c.second.requests) == asked
+        (told,) = c.proxy.heard("casualties")
         assert [(r["method"], r["path"]) for r in told["requests"]] == [("GET", "/boom")]
 
 
@@ -93,17 +115,10 @@ async def test_what_was_sent_long_before_the_last_one_is_present_and_not_accused
 
 @pytest.mark.parametrize(("in_flight", "status"), [(1, 502), (2, 200)])
 async def test_alone_in_this_proxy_is_not_alone_when_others_had_requests_there(in_flight: int, status: int) -> None:
-    first, second = Origin(dies), Origin()
-    async with front(first, second) as proxy:
-        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
-        await proxy.apply(backends=pictures)
-        async with proxy.client() as client:
-            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            await first.until(lambda o: len(o.requests) == 1)
-            die(first)
-            end = {"at": monotonic(), "own_doing": True, "in_flight": in_flight}
-            proxy.say("exited", backend="web-0", generation=2, **end)
-            assert (await client.response()).status == status
+    async with caught(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") as c:
+        die(c.first)
+        c.exited(at=monotonic(), own_doing=True, in_flight=in_flight)
+        assert (await c.client.response()).status == status
 
 
 async def test_quarantine_refuses_what_is_named_up_to_its_share() -> None:
@@ -133,50 +148,32 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 async def test_a_process_that_was_dead_before_the_send_is_no_reason_to_give_up_a_post() -> None:
-    first, second = Origin(dies), Origin()
-    async with front(first, second) as proxy:
-        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
-        await proxy.apply(backends=pictures)
-        async with proxy.client() as client:
-            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-            await first.until(lambda o: len(o.requests) == 1)
-            proxy.say("exited", backend="web-0", generation=2, at=monotonic() - 10, own_doing=False)
-            await proxy.until(lambda f: bool(f.heard("casualties")))
-            die(first)
-            assert (await client.response()).status == 200
-        assert second.requests[0].body == b"hi"
+    async with caught(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi") as c:
+        c.exited(at=monotonic() - 10, own_doing=False)
+        await c.proxy.until(lambda f: bool(f.heard("casualties")))
+        die(c.first)
+        assert (await c.client.response()).status == 200
+        assert c.second.requests[0].body == b"hi"
 
 
 @pytest.mark.parametrize(("listens", "status"), [(False, 502), (True, 200)])
 async def test_a_late_word_is_waited_for_when_nobody_listens_there_any_more(listens: bool, status: int) -> None:
-    first, second = Origin(dies), Origin()
-    async with front(first, second) as proxy:
-        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
-        await proxy.apply(backends=pictures)
-        async with proxy.client() as client:
-            await client.send(b"GET /boom HTTP/1.1\r\nHost: a\r\n\r\n")
-            await first.until(lambda o: len(o.requests) == 1)
-            if not listens:
-                await first.refuse()
-            died = monotonic()
-            die(first)
-            await trio.sleep(0.2)  # so late is the supervisor
-            proxy.say("exited", backend="web-0", generation=2, at=died, own_doing=True, in_flight=1)
-            assert (await client.response()).status == status
+    async with caught(b"GET /boom HTTP/1.1\r\nHost: a\r\n\r\n") as c:
+        if not listens:
+            await c.first.refuse()
+        died = monotonic()
+        die(c.first)
+        await trio.sleep(0.2)  # so late is the supervisor
+        c.exited(at=died, own_doing=True, in_flight=1)
+        assert (await c.client.response()).status == status
 
 
 async def test_a_post_that_may_have_run_is_not_sent_twice() -> None:
-    first, second = Origin(dies), Origin()
-    async with front(first, second) as proxy:
-        pictures = tuple(backend(n, o.port, since=SPAWNED, generation=2) for n, o in enumerate((first, second)))
-        await proxy.apply(backends=pictures)
-        async with proxy.client() as client:
-            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-            await first.until(lambda o: len(o.requests) == 1)
-            die(first)
-            proxy.say("exited", backend="web-0", generation=2, at=monotonic(), own_doing=False)
-            assert (await client.response()).status == 502
-        assert not second.requests
+    async with caught(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi") as c:
+        die(c.first)
+        c.exited(at=monotonic(), own_doing=False)
+        assert (await c.client.response()).status == 502
+        assert not c.second.requests
 
 
 async def test_four_innocents_beside_it_are_all_answered() -> None:

@@ -49,22 +49,36 @@ async def test_502_when_all_refuse() -> None:
         assert proxy.errors() == {"connect_refused": 1}
 
 
-async def test_a_kept_connection_that_the_backend_has_closed() -> None:
-    async def once(origin: Origin, end: End) -> None:
-        async for _ in requests(origin, end):
+class Leaving(Origin):
+    """Answers one request on each connection, and closes or resets it when told to."""
+
+    def __init__(self, resets: bool = False) -> None:
+        super().__init__(self._once)
+        self._resets = resets
+        self._told = trio.Event()
+
+    async def leave(self) -> None:
+        """End what is open."""
+        self._told.set()
+        await self.until(lambda origin: origin.open == 0)
+        self._told = trio.Event()
+
+    async def _once(self, _: Origin, end: End) -> None:
+        async for _request in requests(self, end):
             await end.send(OK)
-            await close.wait()
+            await self._told.wait()
+            if self._resets:
+                end.reset()
             return
 
-    close = trio.Event()
-    origin = Origin(once)
+
+async def test_a_kept_connection_that_the_backend_has_closed() -> None:
+    origin = Leaving()
     async with front(origin) as proxy, proxy.client() as client:
         for request in (GET, POST, GET, POST):
             await client.send(request)
             assert (await client.response()).status == 200
-            close.set()
-            await origin.until(lambda origin: origin.open == 0)
-            close = trio.Event()
+            await origin.leave()
         assert proxy.retries() == 0
         assert proxy.cell(0, CONNECTIONS_NEW) == 4
     assert len(origin.requests) == 4
@@ -72,21 +86,13 @@ async def test_a_kept_connection_that_the_backend_has_closed() -> None:
 
 @pytest.mark.parametrize("request_", [POST, POST.replace(b"POST", b"PUT")[:-1]])
 async def test_a_kept_connection_whose_end_nobody_has_reported_yet(request_: bytes) -> None:
-    async def once(origin: Origin, end: End) -> None:
-        async for _ in requests(origin, end):
-            await end.send(OK)
-            await close.wait()
-            return
-
-    close = trio.Event()
-    origin = Origin(once)
+    origin = Leaving()
     async with front(origin) as proxy, proxy.client() as client:
         await proxy.ask()
         (kept,) = proxy.proxy.view.pools["web"].backends[0].idle
         # The poller looks away: what it would say comes too late for this request.
         del proxy.proxy.service.poller.wires[kept.wire.fd]
-        close.set()
-        await origin.until(lambda origin: origin.open == 0)
+        await origin.leave()
         await client.send(request_)
         await proxy.quiet()
         if request_.endswith(b"ab"):
@@ -212,23 +218,14 @@ async def test_the_backends_time_begins_when_it_has_the_whole_request() -> None:
 
 @pytest.mark.parametrize("request_", [GET, POST])
 async def test_a_request_that_the_kernel_does_not_even_take(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def once(origin: Origin, end: End) -> None:
-        async for _ in requests(origin, end):
-            await end.send(OK)
-            await close.wait()
-            end.reset()
-            return
-
-    close = trio.Event()
-    origin = Origin(once)
+    origin = Leaving(resets=True)
     async with front(origin) as proxy, proxy.client() as client:
         await proxy.ask()
         (kept,) = proxy.proxy.view.pools["web"].backends[0].idle
         # The poller looks away, and asking the kernel came a moment too early.
         del proxy.proxy.service.poller.wires[kept.wire.fd]
         monkeypatch.setattr(type(kept), "is_open", lambda _: True)
-        close.set()
-        await origin.until(lambda origin: origin.open == 0)
+        await origin.leave()
         await client.send(request_)
         assert (await client.response()).status == 200
         assert proxy.retries() == 1

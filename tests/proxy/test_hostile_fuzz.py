@@ -7,7 +7,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.proxy.ends import OK, End, Origin, Torn, requests
+from tests.proxy.ends import End, Liar, Origin, Torn, requests
 from tests.proxy.harness import GET, Front, front
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -130,24 +130,6 @@ async def test_spoilt_requests(raw: bytes) -> None:
         before = len(origin.requests)
         assert (await proxy.ask()).status == 200
         assert len(origin.requests) == before + 1
-
-
-class Liar(Origin):
-    """Says these bytes to the first request, closes or not, and the truth from then on."""
-
-    def __init__(self, raw: bytes, closes: bool) -> None:
-        super().__init__(self._lie)
-        self._raw = raw
-        self._closes = closes
-
-    async def _lie(self, _: Origin, end: End) -> None:
-        async for _request in requests(self, end):
-            if len(self.requests) > 1:
-                await end.send(OK)
-                continue
-            await end.send(self._raw)
-            if self._closes:
-                return
 
 
 @OFTEN

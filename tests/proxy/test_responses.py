@@ -6,29 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.ends import OK, End, Message, Origin, Torn, requests
+from tests.proxy.ends import Liar, Message, Torn
 from tests.proxy.harness import GET, Front, front
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "responses"
 CASES = sorted(path.stem for path in CORPUS.glob("*.raw"))
-
-
-class Liar(Origin):
-    """Sends the bytes of a case for the first request, and what is right from then on."""
-
-    def __init__(self, raw: bytes, closes: bool) -> None:
-        super().__init__(self._lie)
-        self._raw = raw
-        self._closes = closes
-
-    async def _lie(self, _: Origin, end: End) -> None:
-        async for _request in requests(self, end):
-            if len(self.requests) > 1:
-                await end.send(OK)
-                continue
-            await end.send(self._raw)
-            if self._closes:
-                return
 
 
 def load(name: str) -> tuple[bytes, dict[str, Any]]:
