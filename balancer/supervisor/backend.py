@@ -11,20 +11,19 @@ from typing import Any, Final
 import trio
 
 from balancer.errors import BalancerError
-from balancer.pool.backend import Backend, BackendId
-from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health, Intent, Phase, Step
 from balancer.settings.placeholders import fill
 from balancer.supervisor import spawn
 from balancer.supervisor.conversation import Conversation
 from balancer.supervisor.ending import Ending
 from balancer.supervisor.environment import environment
+from balancer.supervisor.generation import Generation
 from balancer.supervisor.handover import Handover, make
 from balancer.supervisor.limits import preparation
-from balancer.supervisor.liveness import Signs, until_hung
+from balancer.supervisor.liveness import until_hung
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, warm_up, watch_health
-from balancer.supervisor.slot import Slot, drain_end, now
+from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.waiting import first_of
@@ -34,52 +33,16 @@ _REPORT_TIME: Final = 0.5  # seconds for the proxies to say who holds up a drain
 Stage = Callable[[], Awaitable["Stage | None"]]
 
 
-class LocalLife:
+class LocalLife(Generation):
     """One generation of a slot that we start ourselves; see `slot.Life` for what its events mean."""
 
     def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
-        slot.generation += 1
-        self.slot = slot
-        self.care = care
-        self.launch = launch
-        self.around = around
-        self.backend = Backend(
-            id=BackendId(slot.name, slot.generation),
-            pool=slot.pool,
-            group=launch.group,
-            host=launch.host,
-            port=0,
-            row=around.truth.ledger.open(slot.pool, slot.name),
-            weight=care.weight,
-            backup=care.backup,
-            since=now(),
-        )
-        self.process: spawn.Process | None = None
-        self.failure = ""
+        super().__init__(slot, launch, care, around)
         self.trouble = ""
-        self.leaving = ""
-        self.ready_at = 0.0
-        self.settled = trio.Event()
-        self.over = trio.Event()
-        self.gone = trio.Event()
-        self.streak = Streak()
-        self.signs = Signs()
-        self.suspected = trio.Event()  # probe now
-        self._reason = ""
         self._hung_for = ""  # why it is to be killed
-        self._asked = trio.Event()  # to leave
         self._talk: Conversation | None = None
         self._handover: Handover | None = None
         self.ending = Ending(self.backend, around)
-
-    def retire(self, reason: str) -> None:
-        """Ask it to leave; reason: a word for the events."""
-        if not self._asked.is_set():
-            self._reason = reason
-            self.backend.drain(drain_end(self.care))
-            self._asked.set()
-            self.over.set()
-            self.around.truth.touch()
 
     def kill(self) -> None:
         """SIGKILL to its group."""
@@ -103,10 +66,6 @@ class LocalLife:
     def beat_at(self) -> float:
         """When its last heartbeat came, CLOCK_MONOTONIC seconds."""
         return self._talk.beat_at if self._talk is not None else 0.0
-
-    def probe_now(self) -> None:
-        """Ask at once instead of at the next interval."""
-        self.suspected.set()
 
     async def run(self) -> None:
         """From the start of the process until nothing is left of it."""

@@ -4,71 +4,27 @@ import socket
 
 import trio
 
-from balancer.pool.backend import Backend, BackendId
-from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health, Intent, Step
-from balancer.supervisor import spawn
-from balancer.supervisor.liveness import Signs
+from balancer.supervisor.generation import Generation
 from balancer.supervisor.probing import watch_health
-from balancer.supervisor.slot import Slot, drain_end, now
+from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 
 
-class RemoteLife:
+class RemoteLife(Generation):
     """See `slot.Life` for what its events mean."""
 
     def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
-        assert launch.address is not None
-        slot.generation += 1
-        self.slot = slot
-        self.care = care
-        self.launch = launch
-        self.around = around
-        self.backend = Backend(
-            id=BackendId(slot.name, slot.generation),
-            pool=slot.pool,
-            group=launch.group,
-            host=launch.address[0],
-            port=launch.address[1],
-            row=around.truth.ledger.open(slot.pool, slot.name),
-            weight=care.weight,
-            backup=care.backup,
-            since=now(),
-            is_spawned=False,
-            tls=care.probe.tls.id if care.probe.tls else "",
-            authority=launch.authority,
-        )
-        self.process: spawn.Process | None = None
+        super().__init__(slot, launch, care, around)
         self.listening: socket.socket | None = None  # nothing of ours
-        self.failure = ""
-        self.leaving = ""
         self.ready_at = now()
-        self.settled = trio.Event()
-        self.over = trio.Event()
-        self.gone = trio.Event()
-        self.streak = Streak()
-        self.signs = Signs()
         self.beat_at = 0.0
         self.cause = "crash"
-        self.suspected = trio.Event()
-        self._asked = trio.Event()
-
-    def retire(self, reason: str) -> None:
-        """Take it out of rotation and forget it."""
-        if not self._asked.is_set():
-            self.backend.drain(drain_end(self.care))
-            self._asked.set()
-            self.over.set()
-            self.around.truth.touch()
 
     def kill(self) -> None:
         """It is not ours to kill: forget it."""
         self.retire("killed")
-
-    def probe_now(self) -> None:
-        """Ask at once instead of at the next interval."""
-        self.suspected.set()
 
     async def run(self) -> None:
         """Probe it until it is to leave."""
