@@ -208,8 +208,8 @@ class LocalLife(Generation):
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.watch, self._ended)
-                nursery.start_soon(capture, process.out, self._deliver("stdout"), process.exited)
-                nursery.start_soon(capture, process.err, self._deliver("stderr"), process.exited)
+                nursery.start_soon(capture, process.out, self._deliver("stdout"), process.exited, self.around.sink.room)
+                nursery.start_soon(capture, process.err, self._deliver("stderr"), process.exited, self.around.sink.room)
                 async with trio.open_nursery() as talking:
                     talking.start_soon(talk.run, self.launch.user, process.exited)
                     stage: Stage | None = self._starting

@@ -1,7 +1,7 @@
 """What a process writes to stdout and stderr: read as it comes, cut into whole lines, handed on."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import trio
@@ -15,6 +15,10 @@ class LineSink(Protocol):
 
     def line(self, pool: str, backend: str, generation: int, stream: str, text: str) -> None:
         """Take one line, without its end; stream: "stdout" or "stderr". Never blocks."""
+        ...
+
+    async def room(self) -> None:
+        """Wait, a moment at most, while more lines would be too many."""
         ...
 
 
@@ -39,8 +43,13 @@ class Lines:
         return [_text(rest)] if rest else []
 
 
-async def capture(fd: int, deliver: Callable[[str], None], exited: trio.Event) -> None:
-    """Read `fd` until its end, and close it.
+async def capture(
+    fd: int,
+    deliver: Callable[[str], None],
+    exited: trio.Event,
+    room: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+) -> None:
+    """Read `fd` until its end, and close it. room: waits until more may be delivered.
 
     Not longer than the process lives: a daemon that it left behind may hold the pipe open for ever.
     """
@@ -66,11 +75,13 @@ async def capture(fd: int, deliver: Callable[[str], None], exited: trio.Event) -
             nursery.start_soon(stop_at_exit)
             while True:
                 await trio.lowlevel.wait_readable(fd)
+                await room()
                 if take():
                     break
             nursery.cancel_scope.cancel()
         # A pipe holds 64 KiB, 1 MiB if somebody enlarged it: what was written before the end is read, not more.
         for _ in range(16):
+            await room()
             if not exited.is_set() or take():
                 break
         for line in lines.end():

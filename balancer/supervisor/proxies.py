@@ -243,7 +243,9 @@ class Proxies:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(process.watch)
                 for fd, stream in ((process.out, "stdout"), (process.err, "stderr")):
-                    nursery.start_soon(capture, fd, self._deliver(name, process.pid, stream), process.exited)
+                    nursery.start_soon(
+                        capture, fd, self._deliver(name, process.pid, stream), process.exited, self.sink.room
+                    )
                 async with trio.open_nursery() as talk:
                     talk.start_soon(proxy.channel.run)
                     talk.start_soon(self._listen, proxy)

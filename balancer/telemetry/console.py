@@ -1,17 +1,20 @@
 """What the foreground balancer shows: whole lines of many backends and its own, in order, through one writer.
 
 A terminal that is stopped or a pipe that nobody reads must not stop the supervisor: lines wait in a bounded queue for a
-thread that may block; what does not fit is dropped, counted, and said as soon as there is room again.
+thread that may block; what does not fit is dropped, counted, and said as soon as there is room again. A regular file cannot stop
+for long: there, whoever writes much waits a little (`room`).
 """
 
 import os
 import re
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import IO
 
 from balancer.telemetry.colour import RESET, colour_of
+from balancer.telemetry.room import Room
 
 QUEUED = 4 * 1024 * 1024  # characters that wait for a slow terminal
 BATCH = 64 * 1024
@@ -37,6 +40,8 @@ class Console:
         self._unsaid = 0  # dropped since it was last said
         self._closed = False
         self._changed = threading.Condition()
+        self._room = Room(self._changed, lambda: self._waiting > self._limit // 2)
+        self._is_file = _is_file(fd)
         self._thread: threading.Thread | None = None
         self._released = threading.Event()
         self._grace = grace
@@ -61,6 +66,13 @@ class Console:
                 self._thread.start()
             self._changed.notify()
         return True
+
+    async def room(self) -> None:
+        """Wait for the file, if it is one, before more is written than it takes at a time."""
+        if self._is_file:
+            if self._waiting > self._limit // 2:
+                self._released.set()  # what is this busy is no quick start
+            await self._room.wait()
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what waits, for at most `timeout` seconds."""
@@ -96,6 +108,7 @@ class Console:
                 taken.append(line)
                 size += length
             self._waiting -= size
+            self._room.made()
             if self._unsaid and not self._lines:
                 taken.append(f"balancer: {self._unsaid} lines are not shown: the console was too slow")
                 self._unsaid = 0
@@ -108,6 +121,13 @@ def _bytes(line: str | Callable[[], str]) -> bytes:
     except Exception as error:  # the writer must go on
         text = f"balancer: a line of the log could not be made: {error!r}"
     return text.encode(errors="replace") + b"\n"
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False  # it is closed
 
 
 class Prefixes:

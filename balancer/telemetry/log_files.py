@@ -1,7 +1,8 @@
 """What backends write, in files: one per backend, exchanged when it is large, the oldest removed.
 
-Lines wait in a bounded queue for a thread that may block: a disk that is slow or full never stops a backend or the supervisor. Each batch
-opens its files anew, so files that somebody else moved or removed are simply made again.
+Lines wait in a bounded queue for a thread that may block: a disk that is full or does not answer never stops a backend or the supervisor,
+and one that is busy makes those wait a little that write much (`room`). Each batch opens its files anew, so files that somebody else moved
+or removed are simply made again.
 """
 
 import os
@@ -9,6 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from balancer.telemetry.room import Room
 
 QUEUED = 8 * 1024 * 1024  # bytes that wait for a slow disk
 BATCH = 256 * 1024
@@ -37,6 +40,7 @@ class LogFiles:
         self._waiting = 0  # bytes in _lines
         self._closed = False
         self._changed = threading.Condition()
+        self._room = Room(self._changed, lambda: self._waiting > QUEUED // 2)
         self._thread: threading.Thread | None = None
 
     def write(self, name: str, line: bytes) -> bool:
@@ -53,6 +57,10 @@ class LogFiles:
                 self._thread.start()
             self._changed.notify()
         return True
+
+    async def room(self) -> None:
+        """Wait for the disk before more is written than it takes at a time."""
+        await self._room.wait()
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what waits, for at most `timeout` seconds."""
@@ -93,6 +101,7 @@ class LogFiles:
                 taken.append(self._lines.popleft())
                 size += len(taken[-1][1])
             self._waiting -= size
+            self._room.made()
             return taken
 
 

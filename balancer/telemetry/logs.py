@@ -89,6 +89,13 @@ class Logs:
         if self._console is not None:
             self._console.write(self._shown(line))
 
+    async def room(self) -> None:
+        """Wait, a moment, while files cannot take more lines; never for a terminal or a pipe, whose readers may have stopped."""
+        if self._console is not None:
+            await self._console.room()
+        if self._files is not None:
+            await self._files.room()
+
     def _to_file(self, pool: str, backend: str, generation: int, stream: str, text: str) -> None:
         assert self._files is not None
         if self.files_as_json:

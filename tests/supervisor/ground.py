@@ -90,6 +90,9 @@ class Ground:
         self.lines.append(Line(backend, generation, text))
         self.changes.fire()
 
+    async def room(self) -> None:
+        """LineSink: always."""
+
     def add(self, launch: Launch, care: Care = QUICK, index: int = 0) -> Slot:
         """One slot of pool web."""
         return self.fleet.add("web", index, launch, care)

@@ -3,6 +3,7 @@
 import os
 
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,7 +43,22 @@ async def test_what_was_written_before_the_end_is_read_and_a_daemon_holds_nothin
     os.write(write, b"first\nlast words")
     exited.set()
     # `write` stays open, as in a daemon that the process left behind.
-    with trio.fail_after(2):
+    with trio.fail_after(10):
         await capture(read, lines.append, exited)
     os.close(write)
     assert lines == ["first", "last words"]
+
+
+async def test_nothing_is_read_before_there_is_room_for_it() -> None:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read, False)
+    lines: list[str] = []
+    has_room = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(capture, read, lines.append, trio.Event(), has_room.wait)
+        os.write(write, b"first\nsecond\n")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert lines == []
+        has_room.set()
+        os.close(write)
+    assert lines == ["first", "second"]
