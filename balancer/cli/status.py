@@ -8,6 +8,7 @@ import click
 
 from balancer.cli.command import VERBS, config_option
 from balancer.cli.running import balancer_of
+from balancer.telemetry.console import printable
 
 STATE_STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow", "stopping": "yellow", "hold": "bold red"}
 
@@ -39,6 +40,8 @@ def verb(config: Path, as_json: bool) -> None:
     for pool in status["pools"]:
         click.echo(f"\n{pool['name']} ({pool['policy']})")
         show(columns, [row(backend) for backend in pool["backends"]])
+        for line in troubles(pool["backends"]):
+            click.echo(line)
 
 
 def summary(status: dict[str, Any]) -> str:
@@ -69,6 +72,17 @@ def row(backend: dict[str, Any]) -> list[str]:
         size(memory) if memory else "-",
         f"{cpu:.0f}%" if cpu is not None and backend["pid"] else "-",
     ]
+
+
+def troubles(backends: list[dict[str, Any]]) -> list[str]:
+    """A line for each whose last probe failed: when, and why."""
+    lines = []
+    for backend in backends:
+        last = backend.get("probe")
+        if last is not None and last["result"] == "fail":
+            # Its words may be an error of the backend's TLS, say.
+            lines.append(f"{backend['name']}: probe failed {age(last['age_seconds'])} ago: {printable(last['reason'])}")
+    return lines
 
 
 def state(backend: dict[str, Any]) -> str:

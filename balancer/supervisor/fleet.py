@@ -90,16 +90,18 @@ class Fleet:
 
     def suspect(self, id: BackendId) -> None:  # noqa: A002
         """A request met trouble with this backend."""
-        for life in self._lives:
-            if life.backend.id == id:
-                life.probe_now()
+        life = self.life_of(id)
+        if life is not None:
+            life.probe_now()
+
+    def life_of(self, id: BackendId) -> Life | None:  # noqa: A002
+        """The life of this generation; None when it is gone."""
+        return next((life for life in self._lives if life.backend.id == id), None)
 
     def pid_of(self, id: BackendId) -> int | None:  # noqa: A002
         """The process of this generation; None when it is not ours or gone."""
-        for life in self._lives:
-            if life.backend.id == id and life.process is not None:
-                return life.process.pid
-        return None
+        life = self.life_of(id)
+        return life.process.pid if life is not None and life.process is not None else None
 
     async def stop(self) -> None:
         """Stop everything at once, gracefully; returns when the last process is gone."""

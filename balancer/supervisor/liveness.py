@@ -17,6 +17,7 @@ import trio
 from balancer.pool.backend import Backend
 from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health
+from balancer.supervisor.probe import ProbeResult
 from balancer.supervisor.slot import now
 from balancer.supervisor.spec import Care
 from balancer.supervisor.surroundings import Surroundings
@@ -35,6 +36,7 @@ class Signs:
     answered_at: float = 0.0  # its probe got an answer, if perhaps not the one that was wanted
     probe_fails: bool = False  # the last one did
     is_late: bool = False  # its heartbeat: no new requests for it
+    last_probe: ProbeResult | None = None  # while it starts, too
 
     def probed(self, at: float, *, passed: bool, answered: bool) -> None:
         """Its probe has ended."""

@@ -28,7 +28,8 @@ class SupervisorOperations:
     def status(self) -> dict[str, Any]:
         """`GET /api/v1/status`."""
         supervisor = self._supervisor
-        return build_status(supervisor.truth, supervisor.proxies, self._usage, supervisor.started)
+        fleet = supervisor.fleet
+        return build_status(supervisor.truth, supervisor.proxies, self._usage, supervisor.started, fleet.life_of)
 
     def unready(self) -> list[str]:
         """Why not, a line each; empty: ready."""

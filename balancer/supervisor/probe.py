@@ -5,6 +5,7 @@ import os
 import random
 import socket
 import sys
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -16,18 +17,33 @@ MAX_BODY: Final = 64 * 1024  # bytes of the answer in which `health.body` is loo
 
 
 class ProbeFailed(BalancerError):
-    """It did not pass; the text says why."""
+    """It did not pass; the text says why. status: of its HTTP response, if there was one."""
+
+    status: int | None = None
 
 
 class WrongAnswer(ProbeFailed):
     """It did answer, and so is alive, but not as it should."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """How one probe ended. at: CLOCK_MONOTONIC seconds of its end; seconds: how long it took; status: None without an HTTP response."""
+
+    passed: bool
+    answered: bool  # if perhaps not as it should
+    reason: str  # "" if it passed
+    status: int | None
+    at: float
+    seconds: float
+
+
 async def probe(
     host: str, port: int, spec: ProbeSpec, listening: socket.socket | None = None, authority: str = ""
-) -> None:
-    """One probe; passes by returning. host: an IP address, or "unix:/path"; authority: for Host, if not those. Raises ProbeFailed.
+) -> int | None:
+    """One probe; passes by returning: the status of its HTTP response, None for a TCP connect. Raises ProbeFailed.
 
+    host: an IP address, or "unix:/path"; authority: for Host, if not those;
     listening: the socket that is connected to, where it is ours; a TCP connect then says nothing, so the connection must be accepted.
     """
     try:
@@ -36,9 +52,10 @@ async def probe(
             try:
                 stream = plain if spec.tls is None else await _secured(plain, spec.tls)
                 if spec.path:
-                    await _ask(stream, authority or _authority(host, port), spec)
-                elif listening is not None:
+                    return await _ask(stream, authority or _authority(host, port), spec)
+                if listening is not None:
                     await _accepted(listening)
+                return None
             finally:
                 plain.socket.close()
     except trio.TooSlowError:
@@ -105,7 +122,8 @@ def queue_length(listening: socket.socket) -> int:
     return int.from_bytes(info[24:28], sys.byteorder)
 
 
-async def _ask(stream: trio.abc.Stream, authority: str, spec: ProbeSpec) -> None:
+async def _ask(stream: trio.abc.Stream, authority: str, spec: ProbeSpec) -> int:
+    """The status. Raises ProbeFailed, and what the network raises."""
     from balancer.http1.peer import ClientPeer, PeerError  # not before the first HTTP probe: a start should be quick
 
     peer = ClientPeer()
@@ -118,9 +136,9 @@ async def _ask(stream: trio.abc.Stream, authority: str, spec: ProbeSpec) -> None
                 raise ProbeFailed("it closed the connection before a whole HTTP response head")
             peer.feed(bytes(data))
         if not any(first <= head.status <= last for first, last in spec.status):
-            raise WrongAnswer(f"status {head.status}")
+            raise _wrong(f"status {head.status}", head.status)
         if spec.body is None:
-            return
+            return head.status
         body = peer.pieces()
         while not peer.done and len(body) < MAX_BODY:
             peer.feed(bytes(await stream.receive_some(MAX_BODY)))
@@ -129,7 +147,14 @@ async def _ask(stream: trio.abc.Stream, authority: str, spec: ProbeSpec) -> None
         why = f" ({gist})" if (gist := _gist(error)) else ""
         raise ProbeFailed(f"no whole HTTP response{why}") from None
     if spec.body.search(body[:MAX_BODY]) is None:
-        raise WrongAnswer("the body does not contain what health.body asks for")
+        raise _wrong("the body does not contain what health.body asks for", head.status)
+    return head.status
+
+
+def _wrong(why: str, status: int) -> WrongAnswer:
+    wrong = WrongAnswer(why)
+    wrong.status = status
+    return wrong
 
 
 def _authority(host: str, port: int) -> str:

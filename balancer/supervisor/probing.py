@@ -10,7 +10,7 @@ import trio
 from balancer.pool.backend import Backend
 from balancer.pool.health import Streak
 from balancer.supervisor.liveness import Signs, apply_verdict
-from balancer.supervisor.probe import ProbeFailed, WrongAnswer, pause, probe
+from balancer.supervisor.probe import ProbeFailed, ProbeResult, WrongAnswer, pause, probe
 from balancer.supervisor.slot import Slot, now
 from balancer.supervisor.spec import Care, ProbeSpec
 from balancer.supervisor.surroundings import Surroundings
@@ -71,14 +71,15 @@ async def warm_up(life: Starting) -> None:
 async def _until_passed(life: Starting, spec: ProbeSpec, what: str) -> None:
     wait = FIRST_PAUSE
     while True:
-        try:
-            await probe(life.backend.host, life.backend.port, spec, life.listening, life.backend.authority)
+        result = await _ask(life, spec)
+        if spec is life.care.probe:
+            life.signs.last_probe = result
+        if result.passed:
             life.trouble = ""
             return
-        except ProbeFailed as error:
-            life.trouble = f"{what}: {error}"
-            await trio.sleep(wait)
-            wait = min(wait * GROWTH, LONGEST_PAUSE)
+        life.trouble = f"{what}: {result.reason}"
+        await trio.sleep(wait)
+        wait = min(wait * GROWTH, LONGEST_PAUSE)
 
 
 async def watch_health(life: Probed) -> None:
@@ -93,17 +94,21 @@ async def watch_health(life: Probed) -> None:
 
 
 async def _probe_once(life: Probed) -> None:
-    spec, backend = life.care.probe, life.backend
+    spec = life.care.probe
+    result = life.signs.last_probe = await _ask(life, spec)
+    life.signs.probed(result.at, passed=result.passed, answered=result.answered)
+    life.slot.probes.setdefault("pass" if result.passed else "fail", Durations()).observe(result.seconds)
+    if life.streak.observe(result.passed, spec.rise, spec.fall):
+        apply_verdict(life, result.reason)
+
+
+async def _ask(life: Probed, spec: ProbeSpec) -> ProbeResult:
+    """One probe, as a value."""
+    backend = life.backend
     started = time.perf_counter()
-    why = ""
-    is_answered = True
+    why, is_answered = "", True
     try:
-        await probe(backend.host, backend.port, spec, life.listening, backend.authority)
+        status = await probe(backend.host, backend.port, spec, life.listening, backend.authority)
     except ProbeFailed as error:
-        why = str(error)
-        is_answered = isinstance(error, WrongAnswer)
-    life.signs.probed(now(), passed=not why, answered=is_answered)
-    result = "fail" if why else "pass"
-    life.slot.probes.setdefault(result, Durations()).observe(time.perf_counter() - started)
-    if life.streak.observe(not why, spec.rise, spec.fall):
-        apply_verdict(life, why)
+        why, is_answered, status = str(error), isinstance(error, WrongAnswer), error.status
+    return ProbeResult(not why, is_answered, why, status, now(), time.perf_counter() - started)

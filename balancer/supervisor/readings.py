@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from balancer.pool.lifecycle import Health, Phase
 from balancer.supervisor.resources import Resources, Usage, open_descriptors, start_time
-from balancer.supervisor.slot import Slot
+from balancer.supervisor.slot import Slot, now
 from balancer.telemetry.readings import BackendReading, PoolReading, ProcessReading, Reading
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def take_reading(supervisor: "Supervisor", usage: Usage) -> Reading:
 
 
 def _backend(slot: Slot, usage: Usage) -> BackendReading:
-    backend = slot.current.backend if slot.current else None
+    life = slot.current
+    backend = life.backend if life is not None else None
+    last = life.signs.last_probe if life is not None else None
     resources: Resources | None = None
     if slot.current is not None and slot.current.process is not None:
         resources = usage.of(slot.current.process.pid)
@@ -44,6 +46,8 @@ def _backend(slot: Slot, usage: Usage) -> BackendReading:
         takes_requests=backend is not None and backend.takes_requests,
         weight=backend.weight if backend else slot.care.weight,
         probes={result: durations.copy() for result, durations in slot.probes.items()},
+        last_probe=(last.passed, last.seconds) if last is not None else None,
+        heartbeat_age=now() - life.beat_at if life is not None and life.beat_at else None,
         restarts=dict(slot.restarts),
         ejections=slot.ejections,
         messages=dict(slot.messages),

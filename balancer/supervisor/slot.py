@@ -13,6 +13,7 @@ from balancer.supervisor.spec import Care, Launch
 from balancer.telemetry.readings import DIRECTIONS, Durations, Growing
 
 if TYPE_CHECKING:
+    from balancer.supervisor.liveness import Signs
     from balancer.supervisor.spawn import Process
 
 # After so many starts in a row that came to nothing, requests no longer wait for the next one.
@@ -30,6 +31,7 @@ class Life(Protocol):
     failure: str  # why the start came to nothing; "" if it did not
     leaving: str  # why it is to be replaced although nobody asked it to leave; "" if it is not
     ready_at: float  # CLOCK_MONOTONIC; 0: never was
+    signs: "Signs"  # of health, as they were seen
     settled: trio.Event  # ready and healthy, or failed
     over: trio.Event  # no longer to be counted on: its slot needs another
     gone: trio.Event  # nothing is left of it

@@ -1,18 +1,22 @@
 """What is, for people: the answer to `GET /api/v1/status`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import balancer
-from balancer.pool.backend import Backend
+from balancer.pool.backend import Backend, BackendId
+from balancer.supervisor.probe import ProbeResult
 from balancer.supervisor.proxies import Proxies
 from balancer.supervisor.resources import Usage
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.slot import Life, Slot, now
 from balancer.supervisor.truth import Truth
 from balancer.telemetry.table import PROXY_CONNECTIONS, requests_of
 
+LifeOf = Callable[[BackendId], Life | None]
 
-def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float) -> dict[str, Any]:
-    """Everything of INTERFACE 6; started: CLOCK_MONOTONIC seconds of the balancer's own start."""
+
+def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float, life_of: LifeOf) -> dict[str, Any]:
+    """Everything of INTERFACE 6; started: CLOCK_MONOTONIC seconds of the balancer's own start; life_of: `Fleet.life_of`."""
     settings = truth.settings
     table = truth.ledger.table
     return {
@@ -43,7 +47,7 @@ def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float) -
                     for suspect in truth.attribution.suspects(name)
                 ],
                 "backends": [
-                    _backend_status(truth, slot, backend, usage)
+                    _backend_status(truth, slot, backend, usage, life_of)
                     for slot in truth.shown_slots(name)
                     for backend in _shown(truth, slot)
                 ],
@@ -59,7 +63,7 @@ def _shown(truth: Truth, slot: Slot) -> list[Backend | None]:
     return [*sorted(living, key=lambda backend: backend.id.generation)] or [None]
 
 
-def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Usage) -> dict[str, Any]:
+def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Usage, life_of: LifeOf) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "name": slot.name,
         "pool": slot.pool,
@@ -77,6 +81,7 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
         "restarts": sum(slot.restarts.values()),
         "uptime_seconds": 0.0,
         "heartbeat_seconds": None,
+        "probe": None,
         "memory_bytes": None,
         "cpu_percent": None,
         "memory_trend": None,
@@ -84,9 +89,8 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
     }
     if backend is None:
         return shown
-    pid = usage.pid_of(backend.id)
-    life = slot.current
-    beat_at = life.beat_at if life is not None and life.backend is backend else 0.0
+    life = life_of(backend.id)
+    pid = life.process.pid if life is not None and life.process is not None else None
     resources = usage.of(pid) if pid is not None else None
     return shown | {
         "group": backend.group,
@@ -100,10 +104,24 @@ def _backend_status(truth: Truth, slot: Slot, backend: Backend | None, usage: Us
         "weight": backend.weight,
         "in_flight": truth.ledger.table.in_flight(backend.row),
         "uptime_seconds": round(now() - backend.since, 3),
-        "heartbeat_seconds": round(now() - beat_at, 3) if beat_at else None,
+        "heartbeat_seconds": round(now() - life.beat_at, 3) if life is not None and life.beat_at else None,
+        "probe": _probe_status(life.signs.last_probe if life is not None else None),
         "memory_bytes": resources.memory_bytes if resources else None,
         "cpu_percent": resources.cpu_percent if resources else None,
         "memory_trend": _memory_trend(truth, slot, backend),
+    }
+
+
+def _probe_status(last: ProbeResult | None) -> dict[str, Any] | None:
+    """The last probe; None where none has ended yet, or nothing is probed."""
+    if last is None:
+        return None
+    return {
+        "result": "pass" if last.passed else "fail",
+        "reason": last.reason,
+        "status": last.status,
+        "age_seconds": round(now() - last.at, 3),
+        "duration_seconds": round(last.seconds, 6),
     }
 
 

@@ -187,6 +187,9 @@ def _backend_gauges(backends: Sequence[BackendReading]) -> list[Metric]:
     generation = _gauge("backend_generation", "How many processes its slot has had: which one is there now.", _BACKEND)
     state = _gauge("backend_state", "1 for the phase that it is in.", [*_BACKEND, "phase"])
     info = _gauge("backend_info", "1, with the group of the pool that it belongs to.", [*_BACKEND, "group"])
+    passed = _gauge("backend_last_probe_success", "1 if its last health probe passed.", _BACKEND)
+    seconds = _gauge("backend_last_probe_duration_seconds", "Duration of its last health probe.", _BACKEND)
+    beat = _gauge("backend_heartbeat_age_seconds", "Time since its last heartbeat.", _BACKEND)
     memory = _gauge("backend_memory_bytes", "Resident memory of its processes.", _BACKEND)
     for backend in backends:
         labels = [backend.pool, backend.name]
@@ -197,9 +200,14 @@ def _backend_gauges(backends: Sequence[BackendReading]) -> list[Metric]:
         info.add_metric([*labels, backend.group], 1)
         for phase in PHASES:
             state.add_metric([*labels, phase], float(backend.phase == phase))
+        if backend.last_probe is not None:
+            passed.add_metric(labels, float(backend.last_probe[0]))
+            seconds.add_metric(labels, backend.last_probe[1])
+        if backend.heartbeat_age is not None:
+            beat.add_metric(labels, backend.heartbeat_age)
         if backend.memory_bytes is not None:
             memory.add_metric(labels, backend.memory_bytes)
-    return [up, takes, weight, generation, state, info, memory]
+    return [up, takes, weight, generation, state, info, passed, seconds, beat, memory]
 
 
 def _backend_counters(backends: Sequence[BackendReading]) -> list[Metric]:

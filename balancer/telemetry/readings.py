@@ -78,6 +78,8 @@ class BackendReading:
     group: str = ""  # of the pool; "" in a pool of one
     ejections: int = 0
     probes: Mapping[str, Durations] = field(default_factory=dict)  # by one of PROBE_RESULTS
+    last_probe: tuple[bool, float] | None = None  # whether it passed, and its seconds; None: none has ended
+    heartbeat_age: float | None = None  # None: the process there now has sent none
     restarts: Mapping[str, int] = field(default_factory=dict)  # by one of RESTART_REASONS
     messages: Mapping[str, int] = field(default_factory=dict)  # by direction
     memory_bytes: int | None = None  # resident, all processes of the slot; None: not known (elsewhere, not running)

@@ -73,6 +73,8 @@ def _reading(backends: list[tuple[str, str]], rounds: int) -> Reading:
             takes_requests=True,
             weight=2,
             generation=3,
+            last_probe=(False, 0.25),
+            heartbeat_age=1.5,
             ejections=rounds,
             probes={"pass": passed, "fail": failed},
             restarts={"crash": rounds},

@@ -95,6 +95,9 @@ def test_numbers_come_through() -> None:
     assert value(found, "balancer_requests_in_flight", **web) == 4
     assert value(found, "balancer_queue_length", pool="api") == 6
     assert value(found, "balancer_backend_generation", **web) == 3
+    assert value(found, "balancer_backend_last_probe_success", **web) == 0
+    assert value(found, "balancer_backend_last_probe_duration_seconds", **web) == 0.25
+    assert value(found, "balancer_backend_heartbeat_age_seconds", **web) == 1.5
     assert value(found, "balancer_backend_state", phase="running", **web) == 1
     assert value(found, "balancer_backend_state", phase="hold", **web) == 0
     assert value(found, "balancer_backend_restarts_total", reason="memory", **web) == 0

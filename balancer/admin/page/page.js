@@ -39,6 +39,14 @@ function state(b) {
   return [b.health, b.health === "unknown" ? "wait" : "bad"];
 }
 
+function health(b) {
+  const parts = [];
+  if (b.probe) parts.push(`probe ${b.probe.result} ${duration(b.probe.age_seconds)} ago in ${(b.probe.duration_seconds * 1000).toFixed(1)} ms` +
+    (b.probe.status === null ? "" : `, status ${b.probe.status}`) + (b.probe.reason ? `: ${b.probe.reason}` : ""));
+  if (b.heartbeat_seconds !== null && b.heartbeat_seconds !== undefined) parts.push(`heartbeat ${duration(b.heartbeat_seconds)} ago`);
+  return parts.join("\n");
+}
+
 function rate(b, at) {
   const last = before.get(b.name) || {total: b.requests_total, at: at - PERIOD, rates: []};
   if (at > last.at) {
@@ -73,7 +81,9 @@ function pool(p, at) {
     const row = body.insertRow();
     const [word, colour] = state(b);
     const rates = before.get(b.name).rates;
-    row.append(put("td", b.group ? `${b.name} (${b.group})` : b.name), put("td", word, `dot ${colour}`));
+    const shown = put("td", word, `dot ${colour}`);
+    shown.title = health(b);
+    row.append(put("td", b.group ? `${b.name} (${b.group})` : b.name), shown);
     const cell = put("td", rates[rates.length - 1].toFixed(rates[rates.length - 1] < 10 ? 1 : 0), "rate");
     cell.append(line(rates, most));
     row.append(cell, put("td", b.in_flight), put("td", b.requests_total), put("td", b.weight), put("td", b.restarts, b.restarts ? "wait" : ""),
