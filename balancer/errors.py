@@ -76,11 +76,15 @@ class Fault(BalancerError):
     """
 
     def __init__(self, side: Side, reason: Reason, moment: Moment = Moment.BEFORE_SEND, detail: str = "") -> None:
-        super().__init__(f"{side}: {reason}" + (f" ({detail})" if detail else ""))
+        super().__init__(side, reason, moment, detail)
         self.side = side
         self.reason = reason
         self.moment = moment
         self.detail = detail
+
+    def __str__(self) -> str:
+        # Not made beforehand: every connection ends with a fault for whoever would still wait on it, and few are ever read.
+        return f"{self.side}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
 
     def again(self) -> "Fault":
         """The same fault, to be raised where this one is kept.

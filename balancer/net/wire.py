@@ -143,6 +143,10 @@ class Wire:
 
     def is_silent(self) -> bool:
         """Whether nothing has come that nobody has read, neither bytes nor an end. Asks the kernel."""
+        return self.is_drained()
+
+    def is_drained(self) -> bool:
+        """Whether the kernel holds nothing unread, not even an end: only then does `close` not reset the connection. Asks it."""
         try:
             self._recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -262,7 +266,9 @@ class Wire:
             self._poller.remove(self)
             self.fd = -1
             self.sock.close()
-            self.interrupt(Fault(self.side, self.broken))
+            self._fault = Fault(self.side, self.broken)
+            if self.reader is not None or self.writer is not None:
+                self.interrupt(self._fault)
             self.watcher = None
             self.on_readable = None
 

@@ -227,7 +227,7 @@ class Client:
             goes_on, is_reusable = await self._answer(x, response, upstream)
             if pool.blame.present:
                 service.view.acquit(pool, x.fingerprint)
-            self._lingers = not goes_on and (x.upload is not None or (wire.readable and not wire.is_silent()))
+            self._lingers = not goes_on and (x.upload is not None or (wire.readable and not wire.is_drained()))
             return goes_on
         except Fault as fault:
             x.fault = fault = service.view.in_the_end(fault)

@@ -121,6 +121,4 @@ class Security:
 
 def _identity(wire: TlsWire) -> bytes:
     """The field line with the client's certificate, verified by now."""
-    assert wire.tls is not None
-    der = wire.tls.getpeercert(binary_form=True)
-    return b"Client-Cert: :%s:\r\n" % base64.b64encode(der) if der else b""
+    return b"Client-Cert: :%s:\r\n" % base64.b64encode(wire.certificate) if wire.certificate else b""

@@ -9,22 +9,26 @@ function init(args)
    math.randomseed(7)
    for i = 1, count do
       local mark = string.format("%08x%08x", math.random(0, 2 ^ 31 - 1), math.random(0, 2 ^ 31 - 1))
-      local headers = {
-         ["Host"] = "www.example.com",
-         ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-         ["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-         ["Accept-Language"] = "en-GB,en;q=0.7,de;q=0.3",
-         ["Accept-Encoding"] = "gzip, deflate, br",
-         ["Referer"] = "https://www.example.com/articles/" .. mark .. "?page=" .. i % 17,
-         ["Cookie"] = "session=" .. mark .. mark .. "; theme=dark; seen=" .. i,
-         ["Upgrade-Insecure-Requests"] = "1",
-         ["Sec-Fetch-Mode"] = "navigate",
-         ["Cache-Control"] = "max-age=0",
+      local fields = {
+         "Host: www.example.com",
+         "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+         "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+         "Accept-Language: en-GB,en;q=0.7,de;q=0.3",
+         "Accept-Encoding: gzip, deflate, br",
+         "Referer: https://www.example.com/articles/" .. mark .. "?page=" .. i % 17,
+         "Cookie: session=" .. mark .. mark .. "; theme=dark; seen=" .. i,
+         "Upgrade-Insecure-Requests: 1",
+         "Sec-Fetch-Mode: navigate",
+         "Cache-Control: max-age=0",
       }
-      if connection == "close" then headers["Connection"] = "close" end
-      if size > 0 then headers["Content-Type"] = "application/octet-stream" end
+      if connection == "close" then table.insert(fields, 6, "Connection: close") end
+      if size > 0 then
+         table.insert(fields, 6, "Content-Type: application/octet-stream")
+         table.insert(fields, 7, "Content-Length: " .. size)
+      end
       local target = path == "*" and "/shop/item/" .. mark .. "?ref=" .. i or path
-      requests[i] = wrk.format(method, target, headers, size > 0 and body or nil)
+      -- Not by wrk.format, which mixes the fields anew in each run: a browser has an order, and Host comes first.
+      requests[i] = method .. " " .. target .. " HTTP/1.1\r\n" .. table.concat(fields, "\r\n") .. "\r\n\r\n" .. body
    end
 end
 

@@ -135,3 +135,9 @@ def test_a_backend_is_verified_unless_it_is_said_otherwise(authority: Authority)
         shake(server, client_context(ClientTls("elsewhere", ca=authority.pem.decode())), "elsewhere")
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
         shake(server, client_context(ClientTls("localhost")))
+
+
+def test_one_ticket_for_each_connection(authority: Authority) -> None:
+    """A second one would be made for each client, and used by few."""
+    tls = server_tls(authority.issue("localhost"))
+    assert {server_context(tls).num_tickets, server_context(ServerTls(tls.identities * 2)).num_tickets} == {1}

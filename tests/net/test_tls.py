@@ -249,6 +249,26 @@ async def test_tickets_are_not_bytes(authority: Authority) -> None:
     poller.close()
 
 
+async def test_a_certificate_is_not_verified_without_a_name(authority: Authority) -> None:
+    """Verified, but by no name: any certificate of the same authority would do."""
+    async with connected(authority, shake=False) as (wire, _peer):
+        with pytest.raises(Fault) as caught:
+            await wire.handshake(ssl.create_default_context(cafile=str(authority.file)))
+        assert "no name" in caught.value.detail
+        assert wire.tls is None
+
+
+async def test_drained_is_what_the_kernel_says(authority: Authority) -> None:
+    """What TLS itself has sent would make `close` a reset as well."""
+    async with connected(authority) as (wire, peer):
+        assert wire.is_drained()
+        await peer.stream.send_all(b"x")
+        await wire.wait_readable()
+        assert not wire.is_drained()
+        assert await wire.receive() == b"x"
+        assert wire.is_drained()
+
+
 async def test_garbage_fails_the_handshake_and_leaves_a_plain_wire(authority: Authority) -> None:
     async with connected(authority, shake=False) as (wire, peer):
         await peer.raw.send_all(b"\x16\x03\x01\xff\xff" + bytes(300))

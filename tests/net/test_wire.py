@@ -71,7 +71,7 @@ async def test_bytes_then_an_end() -> None:
         assert await wire.receive() == b"one"
         far.sendall(b"two")
         far.close()
-        with trio.fail_after(1):
+        with trio.fail_after(5):
             assert await wire.receive(2) == b"tw"
             assert await wire.receive(2) == b"o"
             assert await wire.receive() == b""
@@ -97,7 +97,7 @@ async def test_a_reset_is_this_sides_fault() -> None:
 async def test_waits_end_from_outside(how: str) -> None:
     async with wires() as [(wire, _)]:
         reading, writing = Caught(), Caught()
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(reading.receive, wire)
                 nursery.start_soon(writing.send, wire, bytes(50_000_000))
@@ -164,7 +164,7 @@ async def test_a_cancelled_wait_leaves_the_wire_usable() -> None:
         with trio.move_on_after(0.01):
             await wire.receive()
         far.sendall(b"later")
-        with trio.fail_after(1):
+        with trio.fail_after(5):
             assert await wire.receive() == b"later"
 
 
@@ -204,7 +204,7 @@ async def _carry(
             if source.lowat:
                 lower_low_water(source)
 
-    with trio.fail_after(2):
+    with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sweep)
             async with trio.open_nursery() as ends:
