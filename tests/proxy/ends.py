@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 PATIENCE = 5.0  # seconds for anything that should happen now
+AT_ONCE = 1.0  # seconds: sooner than by any time-out of the harness, and enough for a busy machine
 
 
 class Torn(Exception):

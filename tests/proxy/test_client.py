@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.proxy.ends import End, Origin, raw, requests
+from tests.proxy.ends import PATIENCE, End, Origin, raw, requests
 from tests.proxy.harness import GET, front
 
 
@@ -71,7 +71,7 @@ async def test_pipelined_requests_leave_time_for_others() -> None:
     async with front(Origin(), listener={"pool": ""}) as proxy, proxy.client() as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
         answered = [0]
-        with trio.fail_after(2):
+        with trio.fail_after(PATIENCE):
             while answered[-1] < 200:
                 await trio.lowlevel.checkpoint()
                 answered.append(proxy.codes().get("404", 0))

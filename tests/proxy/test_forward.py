@@ -196,7 +196,7 @@ async def test_504_and_never_a_retry_when_a_backend_is_slow() -> None:
 async def test_a_connection_that_does_not_come_about() -> None:
     with Full() as full:
         origin = Origin()
-        async with front(origin, pool={"connect_timeout": 0.1}) as proxy:
+        async with front(origin, pool={"connect_timeout": 0.3}) as proxy:
             await proxy.apply(backends=(backend(0, full.port, generation=2), backend(1, origin.port)))
             for _ in range(2):
                 assert (await proxy.ask()).status == 200
@@ -208,10 +208,10 @@ async def test_a_connection_that_does_not_come_about() -> None:
 
 async def test_the_backends_time_begins_when_it_has_the_whole_request() -> None:
     origin = Origin()
-    async with front(origin, pool={"response_timeout": 0.2}) as proxy, proxy.client() as client:
+    async with front(origin, pool={"response_timeout": 0.6}) as proxy, proxy.client() as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
         for _ in range(4):
-            await trio.sleep(0.12)  # a slow client is what this is about
+            await trio.sleep(0.25)  # a slow client is what this is about
             await client.send(b"x")
         assert (await client.response()).status == 200
 

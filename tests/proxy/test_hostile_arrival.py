@@ -9,7 +9,7 @@ import trio
 
 from balancer.net import proxy_protocol
 from balancer.pool.snapshot import LimitPicture
-from tests.proxy.ends import End, Origin
+from tests.proxy.ends import AT_ONCE, End, Origin
 from tests.proxy.harness import GET, Front, front
 
 V1 = b"PROXY TCP4 203.0.113.7 192.0.2.1 56324 443\r\n"
@@ -144,7 +144,7 @@ async def test_a_flood_of_connections_gets_no_answers() -> None:
                 nursery.start_soon(hold)
             await proxy.quiet()
             async with proxy.client() as client:
-                await client.closed(0.5)
+                await client.closed(AT_ONCE)
             held.set()
         assert not proxy.errors()
 

@@ -104,7 +104,7 @@ async def test_a_backend_says_how_long_it_keeps_connections() -> None:
     origin = Impatient((5, 5), b"Connection: keep-alive\r\nKeep-Alive: timeout=1\r\n")
     async with front(origin, pool={"keep_alive_timeout": 30}) as proxy:
         await proxy.ask()
-        with trio.fail_after(2):
+        with trio.fail_after(4):
             await origin.until(lambda origin: origin.open == 0)
 
 

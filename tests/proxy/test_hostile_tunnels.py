@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from balancer.proxy import tunnel
-from tests.proxy.ends import End, Origin
+from tests.proxy.ends import PATIENCE, End, Origin
 from tests.proxy.harness import backend, front
 
 MIB = 1024 * 1024
@@ -131,7 +131,7 @@ async def test_100_mib_in_both_directions_at_once() -> None:
 
 
 async def test_one_end_that_stays_open_does_not_keep_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tunnel, "LAST_WORDS", 0.3)
+    monkeypatch.setattr(tunnel, "LAST_WORDS", 1.0)
 
     async def silent(origin: Origin, end: End) -> None:
         await end.head()
@@ -144,7 +144,7 @@ async def test_one_end_that_stays_open_does_not_keep_the_other(monkeypatch: pyte
         await end.send(switch("x"))
         await end.more()
         for _ in range(6):  # longer than a silent one would be given
-            await trio.sleep(0.1)
+            await trio.sleep(0.25)
             await end.send(b".")
 
     for script, last in ((silent, b""), (talkative, b"......")):
@@ -152,7 +152,7 @@ async def test_one_end_that_stays_open_does_not_keep_the_other(monkeypatch: pyte
             await client.send(upgrade("x"))
             assert (await client.head()).status == 101
             await client.stream.send_eof()
-            with trio.fail_after(2):
+            with trio.fail_after(PATIENCE):
                 assert await client.rest() == last
 
 

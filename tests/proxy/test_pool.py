@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from balancer.telemetry.table import CONNECTIONS_NEW, CONNECTIONS_REUSED
-from tests.proxy.ends import OK, End, Message, Origin, requests
+from tests.proxy.ends import AT_ONCE, OK, End, Message, Origin, requests
 from tests.proxy.harness import GET, Front, backend, front
 
 
@@ -74,7 +74,7 @@ async def test_kept_connections_are_bounded_and_expire() -> None:
                 nursery.start_soon(proxy.ask)
         await proxy.quiet()
         assert origin.open <= 2
-        await origin.until(lambda origin: origin.open == 0, 0.6)
+        await origin.until(lambda origin: origin.open == 0, AT_ONCE)
 
 
 async def shares(proxy: Front, count: int) -> list[int]:

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.proxy.ends import OK, End, Origin, Torn, requests
+from tests.proxy.ends import AT_ONCE, OK, End, Origin, Torn, requests
 from tests.proxy.harness import GET, Front, backend, front
 
 
@@ -50,7 +50,7 @@ async def test_a_backend_drains(how: str) -> None:
             leaving = (backend(0, old.port, draining=True, takes_requests=False),) if how == "draining" else ()
             await proxy.apply(backends=(*leaving, backend(1, new.port)))
             # No new request, and the connection that is idle is closed at once.
-            await old.until(lambda origin: origin.open == 1, 0.2)
+            await old.until(lambda origin: origin.open == 1, AT_ONCE)
             for _ in range(3):
                 await idle.send(GET)
                 assert (await idle.response()).status == 200
@@ -64,8 +64,8 @@ async def test_a_backend_drains(how: str) -> None:
             old.go.set()
             answer = await busy.response()
             assert (answer.status, answer.has("connection")) == (200, False)
-            await proxy.until(lambda front: drained(front) == [("web-0", 1)], 0.2)
-            await old.until(lambda origin: origin.open == 0, 0.2)
+            await proxy.until(lambda front: drained(front) == [("web-0", 1)], AT_ONCE)
+            await old.until(lambda origin: origin.open == 0, AT_ONCE)
         await proxy.apply(backends=(backend(1, new.port),))
         await proxy.apply()
         assert drained(proxy) == [("web-0", 1)]
@@ -115,8 +115,8 @@ async def test_stop() -> None:
         await busy.send(GET)
         await slow.until(lambda origin: len(origin.requests) == 2)
         proxy.say("stop")
-        assert await idle.closed(0.2)
-        assert await fresh.closed(0.2)
+        assert await idle.closed(AT_ONCE)
+        assert await fresh.closed(AT_ONCE)
         with pytest.raises(OSError, match="refused"):
             async with proxy.client():
                 pass
@@ -124,8 +124,8 @@ async def test_stop() -> None:
         slow.go.set()
         answer = await busy.response()
         assert (answer.status, answer.one("connection")) == (200, "close")
-        assert await busy.closed(0.2)
-        await proxy.until(lambda front: not front.is_running, 0.2)
+        assert await busy.closed(AT_ONCE)
+        await proxy.until(lambda front: not front.is_running, AT_ONCE)
         assert proxy.codes() == {"200": 2}
 
 
@@ -163,7 +163,7 @@ async def test_stop_has_an_end(kind: str, seconds: float) -> None:
         await begun.take(3)
         at = trio.current_time()
         proxy.say(kind)
-        await proxy.until(lambda front: not front.is_running, seconds + 0.5)
+        await proxy.until(lambda front: not front.is_running, seconds + AT_ONCE)
         assert trio.current_time() - at > seconds - 0.05
         # A body without a length that is cut must not look whole.
         with pytest.raises(Torn):
@@ -189,8 +189,8 @@ async def test_a_stop_at_once_ends_what_waits_before_its_backends_are_killed() -
         await proxy.quiet()
         assert proxy.waiting() == 1
         proxy.say("stop_now")
-        await proxy.until(lambda front: bool(front.heard("let go")), 0.2)
-        with trio.fail_after(0.2):
+        await proxy.until(lambda front: bool(front.heard("let go")), AT_ONCE)
+        with trio.fail_after(AT_ONCE):
             answers = [await first.response(), await second.response()]
         # And what was still on its way finds them gone.
         await slow.refuse()
@@ -213,7 +213,7 @@ async def test_a_response_that_a_stop_at_once_cuts_is_not_held_against_its_backe
         await client.head()
         await client.take(3)
         proxy.say("stop_now")
-        await proxy.until(lambda front: bool(front.heard("let go")), 0.2)
+        await proxy.until(lambda front: bool(front.heard("let go")), AT_ONCE)
         killed.set()
         with pytest.raises(Torn):
             await client.take(6)
@@ -228,7 +228,7 @@ async def test_a_supervisor_that_is_gone() -> None:
         await client.send(GET)
         await slow.until(lambda origin: bool(origin.requests))
         proxy.hang_up()
-        await proxy.until(lambda front: not front.is_running, 0.5)
+        await proxy.until(lambda front: not front.is_running, AT_ONCE)
 
 
 async def test_snapshots_that_come_late_change_nothing() -> None:

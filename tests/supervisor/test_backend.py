@@ -16,7 +16,7 @@ from balancer.supervisor.restart import RestartPolicy
 from balancer.supervisor.slot import Slot
 from balancer.supervisor.spawn import raise_descriptor_limit
 from balancer.supervisor.spec import Launch
-from tests.supervisor.ground import QUICK, app, ground, talker
+from tests.supervisor.ground import PATIENCE, QUICK, app, ground, talker
 
 
 def pid_of(slot: Slot) -> int:
@@ -27,7 +27,7 @@ def pid_of(slot: Slot) -> int:
 
 async def gone(pid: int) -> None:
     """Until a process that is no child of ours has ended; there is no event for it."""
-    with trio.fail_after(2):
+    with trio.fail_after(PATIENCE):
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
             await trio.sleep(0.005)
 
@@ -90,8 +90,8 @@ async def test_one_that_ignores_sigterm_is_killed_with_its_children() -> None:
     async with ground() as g:
         slot = g.add(Launch(group="", command=(sys.executable, "-c", child)), replace(QUICK, stop_timeout=0.2))
         await g.event("ready")
-        grandchild = int(g.lines[0].text)
-        with trio.fail_after(5):
+        grandchild = int((await g.said(1))[0])
+        with trio.fail_after(PATIENCE):
             await g.fleet.remove(slot, "test")
         ended = await g.event("exited")
         assert ended.detail == {"how": "SIGKILL", "killed": "did not stop within 0.2 s"}
@@ -106,7 +106,7 @@ async def test_stragglers_of_a_crashed_leader_go_too() -> None:
         )
         await g.event("start failed")
         await g.event("exited")
-        await gone(int(g.lines[0].text))
+        await gone(int((await g.said(1))[0]))
 
 
 async def test_it_gets_its_environment_and_only_its_own_descriptors() -> None:
@@ -119,8 +119,9 @@ async def test_it_gets_its_environment_and_only_its_own_descriptors() -> None:
         slot = g.fleet.add("web", 3, launch, QUICK)
         await g.event("start failed")
         await g.event("exited")
-        env, descriptors = json.loads(g.lines[0].text)
-    assert g.lines[1].text.endswith("True")
+        shown, group = await g.said(2)
+        env, descriptors = json.loads(shown)
+    assert group.endswith("True")
     channel = env["NODE_CHANNEL_FD"]
     expected = {
         "HOST": "127.0.0.1",
@@ -248,7 +249,6 @@ async def test_it_gets_the_descriptor_limit_that_we_were_given() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
         async with ground() as g:
             g.add(Launch(group="", command=(sys.executable, "-c", show)))
-            await g.event("exited")
-        assert g.lines[0].text == str(given)
+            assert await g.said(1) == [str(given)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (given, most))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from balancer.supervisor.rollout import Rollout, RolloutFailed, plan
 from balancer.supervisor.spec import Launch
 from balancer.supervisor.wanted import WantedSlot
-from tests.supervisor.ground import QUICK, Ground, app, ground
+from tests.supervisor.ground import PATIENCE, QUICK, Ground, app, ground
 
 COUNTS = st.integers(0, 30)
 
@@ -68,7 +68,7 @@ async def test_there_are_never_fewer_than_before(surge: int) -> None:
         await three(g)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch_level, g, levels)
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 await Rollout(g.fleet, "web", quiet).run(to(lambda _: app()), surge)
             nursery.cancel_scope.cancel()
         assert min(levels) == 3
@@ -86,7 +86,7 @@ async def test_a_failure_half_way_is_swapped_back() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch_level, g, levels)
             wanted = to(lambda index: app("--exit-at-boot", "4") if index == 2 else app("--boot-delay", "0.01"))
-            with trio.fail_after(10), pytest.raises(RolloutFailed, match="web-2 ended with exit code 4"):
+            with trio.fail_after(PATIENCE), pytest.raises(RolloutFailed, match="web-2 ended with exit code 4"):
                 await Rollout(g.fleet, "web", quiet).run(wanted, 1)
             nursery.cancel_scope.cancel()
         assert min(levels) == 3
@@ -101,7 +101,7 @@ async def test_growing_by_one_that_does_not_start_changes_nothing() -> None:
     async with ground() as g:
         await three(g)
         wanted = [*to(lambda _: app()), WantedSlot(3, app("--never-listen"), replace(QUICK, ready_timeout=0.2))]
-        with trio.fail_after(10), pytest.raises(RolloutFailed, match=r"web-3 was not ready within 0\.2 s"):
+        with trio.fail_after(PATIENCE), pytest.raises(RolloutFailed, match=r"web-3 was not ready within 0\.2 s"):
             await Rollout(g.fleet, "web", quiet).run(wanted, 1)
         assert [slot.name for slot in g.truth.all_slots()] == ["web-0", "web-1", "web-2"]
         assert {known.generation for known in g.truth.backends} == {1}

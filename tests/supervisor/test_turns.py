@@ -53,7 +53,7 @@ async def staged() -> AsyncIterator[Stage]:
 
 async def last(progress: Progress) -> tuple[bool, str]:
     """Its last word."""
-    with trio.fail_after(2):
+    with trio.fail_after(10):
         said = [step async for step in progress.follow()]
     assert [step["event"] for step in said].count("done") == 1
     return said[-1]["ok"], said[-1]["text"]
