@@ -11,6 +11,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.said: list[dict[str, Any]] = []
+        self.known: dict[str, Any] = {}  # told with the last word
         self.is_done = False
         self._changes = Changes()
 
@@ -23,7 +24,7 @@ class Progress:
         """The last word; only the first one counts."""
         if not self.is_done:
             self.is_done = True
-            self.say("done", text, ok=ok, **fields)
+            self.say("done", text, ok=ok, **self.known, **fields)
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
         """Everything it says, from the beginning to the last word."""

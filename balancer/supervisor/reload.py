@@ -70,13 +70,16 @@ class Reloads:
         progress.say("reading", f"reading {old.path}")
         new = await self.load(old.path)
         found = changes(old, new)
+        left = [change.key for change in found.restart]
         for change in found.restart:
-            text = f"{change.key} needs a restart; it stays {change.old or 'as it is'}"
+            text = f"{change.key} needs a restart; {f'it stays {change.old}' if change.old else 'until then it is not there'}"
             progress.say("needs restart", text, key=change.key)
             supervisor.log.warning(text)
         await self._apply(progress, old, mergeable(old, new), found)
         self.version += 1
-        return "reload complete"
+        # Again in the last word: whoever reads nothing else, and whatever reads the API, must not think that all of the file holds.
+        progress.known["needs_restart"] = left
+        return f"reload complete, but for what needs a restart: {', '.join(left)}" if left else "reload complete"
 
     async def load(self, path: Path) -> Settings:
         """Read a file, for as long as a file may take. Raises SettingsError, RolloutFailed."""

@@ -211,7 +211,9 @@ async def test_a_plan_is_what_the_reload_then_does() -> None:
             "needs a restart",
             "  listen.web.backlog: 4096 → 7",
         ]
-        await done(balancer, "reload")
+        reloaded = (await done(balancer, "reload")).splitlines()
+        assert "listen.web.backlog needs a restart; it stays 4096" in reloaded
+        assert reloaded[-1] == "reload complete, but for what needs a restart: listen.web.backlog"
         status = await balancer.status()
         found = {b["name"]: (b["weight"], b["intent"]) for p in status["pools"] for b in p["backends"]}
         assert found == {"web-0": (1, "serve"), "web-1": (1, "serve"), "api-0": (4, "serve")}
