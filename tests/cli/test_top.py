@@ -19,7 +19,7 @@ from tests.support.running import ROOT
 async def until_shown(terminal: int, *parts: bytes) -> bytes:
     """What comes out of it until all of these have."""
     shown = b""
-    with trio.fail_after(15):
+    with trio.fail_after(30):
         while not all(part in shown for part in parts):
             await trio.lowlevel.wait_readable(terminal)
             shown += os.read(terminal, 65536)
@@ -47,7 +47,7 @@ async def test_it_shows_what_changes_until_q(config: Path, key: bytes) -> None:
             await until_shown(ours, b"web-0")
             assert process.returncode is None
             os.write(ours, key)
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 # It waits until what it wrote has been read.
                 await until_shown(ours, b"\x1b[?1049l")
                 assert await process.wait() == 0

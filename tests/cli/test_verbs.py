@@ -205,7 +205,7 @@ async def test_following_until_interrupted(config: Path) -> None:
         operations.output.line("web", "web-0", 1, "stdout", "old")
         command = [sys.executable, "-m", "balancer", "logs", "-f", "-c", str(config)]
         process = await nursery.start(lambda task_status: _run(command, task_status))
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             assert await process.stdout.receive_some() == b"web-0 | old\n"
             operations.output.line("web", "web-0", 1, "stdout", "new")
             assert await process.stdout.receive_some() == b"web-0 | new\n"

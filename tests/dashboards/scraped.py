@@ -17,12 +17,12 @@ from balancer.telemetry.exposition import render
 from tests.support.ports import free_port
 from tests.telemetry.scene import scene
 
-PATIENCE = 30.0
+PATIENCE = 40.0
 CONFIG = """\
 global:
-  scrape_interval: 200ms
-  scrape_timeout: 200ms
-  evaluation_interval: 200ms
+  scrape_interval: 500ms
+  scrape_timeout: 500ms
+  evaluation_interval: 500ms
 rule_files: [{rules}]
 scrape_configs:
   - job_name: balancer

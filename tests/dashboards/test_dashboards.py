@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,14 @@ def test_prometheus_answers_every_query(tmp_path: Path) -> None:
     assert program is not None
     with prometheus(program, RULES, tmp_path) as scraped:
         scraped.until(lambda: bool(scraped.query("increase(balancer_reloads_total[10s]) > 0")))
-        assert {name for name, query in queries("10s").items() if not scraped.query(query)} == set()
+
+        def unanswered() -> set[str]:
+            return {name for name, query in queries("10s").items() if not scraped.query(query)}
+
+        # A rate takes two scrapes, and a busy machine may miss some.
+        with suppress(AssertionError):
+            scraped.until(lambda: not unanswered())
+        assert unanswered() == set()
         scraped.until(lambda: all(rule["health"] != "unknown" for rule in rules(scraped.ask("/api/v1/rules"))))
         unwell = [
             (rule["name"], rule.get("lastError"))

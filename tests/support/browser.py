@@ -9,7 +9,7 @@ from typing import Any
 
 from websockets.sync.client import connect
 
-PATIENCE = 20.0  # seconds for a browser to start, and for a page to show what is expected
+PATIENCE = 40.0  # seconds for a browser to start, and for a page to show what is expected
 _OPTIONS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0"),
