@@ -31,7 +31,7 @@ def test_it_does_not_change_with_what_it_was_taken_from() -> None:
         slot.count_restart("a reason that was never seen before")
         slot.probes.setdefault("pass", Durations()).observe(0.1)
         slot.messages["sent"] += 1
-        supervisor.reloads.results["failed"] = 1
+        supervisor.reloads.results["failed"] = supervisor.reloads.results.get("failed", 0) + 1
         supervisor.material.certificates.append(CertificateReading("web", "web.pem", 1.0, 2.0))
         ledger.table.cells[ledger.table.backend_base(0, row)] += 1
 
