@@ -1,6 +1,6 @@
 """What the foreground balancer shows: whole lines of many backends and its own, in order, through one writer.
 
-A terminal that is stopped or a pipe that nobody reads must not stop the supervisor: lines wait in a bounded queue for a
+A terminal that is stopped or a pipe that nobody reads must not stop the supervisor: lines wait in a `backlog` for a
 thread that may block; what does not fit is dropped, counted, and said as soon as there is room again. A regular file cannot stop
 for long: there, whoever writes much waits a little (`room`).
 """
@@ -9,12 +9,11 @@ import os
 import re
 import stat
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from balancer.telemetry.backlog import Backlog
 from balancer.telemetry.colour import RESET, colour_of
-from balancer.telemetry.room import Room
 
 QUEUED = 4 * 1024 * 1024  # characters that wait for a slow terminal
 BATCH = 64 * 1024
@@ -32,19 +31,18 @@ class Console:
 
     def __init__(self, fd: int = 2, queued: int = QUEUED, grace: float = 0.0) -> None:
         self.written = 0  # lines
-        self.dropped = 0
         self._fd = fd
-        self._limit = queued
-        self._lines: deque[tuple[int, str | Callable[[], str]]] = deque()
-        self._waiting = 0  # characters in _lines
-        self._unsaid = 0  # dropped since it was last said
-        self._closed = False
-        self._changed = threading.Condition()
-        self._room = Room(self._changed, lambda: self._waiting > self._limit // 2)
+        self._backlog = Backlog("console", queued, BATCH, self._show)
+        self._unread = 0  # lines for which there was no reader
+        self._said = 0  # of those that the backlog dropped
         self._is_file = _is_file(fd)
-        self._thread: threading.Thread | None = None
         self._released = threading.Event()
         self._grace = grace
+
+    @property
+    def dropped(self) -> int:
+        """Lines that are not shown."""
+        return self._backlog.dropped + self._unread
 
     def release(self) -> None:
         """The start is over: write what waits, and from now on at once."""
@@ -52,67 +50,36 @@ class Console:
 
     def write(self, line: str | Callable[[], str]) -> bool:
         """One line without its end, or what makes it (in the thread). False: dropped, as the queue is full or the console closed."""
-        size = len(line) if isinstance(line, str) else TYPICAL
-        with self._changed:
-            if self._closed or self._waiting + size > self._limit:
-                self.dropped += 1
-                self._unsaid += 1
-                return False
-            self._lines.append((size, line))
-            self._waiting += size
-            if self._thread is None:
-                # A daemon: a write that blocks for ever must not keep the process from ending.
-                self._thread = threading.Thread(target=self._run, name="console", daemon=True)
-                self._thread.start()
-            self._changed.notify()
-        return True
+        return self._backlog.put(line, len(line) if isinstance(line, str) else TYPICAL)
 
     async def room(self) -> None:
         """Wait for the file, if it is one, before more is written than it takes at a time."""
         if self._is_file:
-            if self._waiting > self._limit // 2:
+            if self._backlog.is_crowded:
                 self._released.set()  # what is this busy is no quick start
-            await self._room.wait()
+            await self._backlog.room()
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what waits, for at most `timeout` seconds."""
         self._released.set()
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._backlog.close(timeout)
 
-    def _run(self) -> None:
+    def _show(self, lines: list[str | Callable[[], str]]) -> None:
         self._released.wait(self._grace)
-        while lines := self._take():
-            try:
-                rest = memoryview(b"".join(map(_bytes, lines)))
-                while rest:
-                    rest = rest[os.write(self._fd, rest) :]
-            except OSError:
-                # Nobody will ever read it (the terminal or the pipe's reader is gone): a console is no reason to end.
-                self.dropped += len(lines)
-            else:
-                self.written += len(lines)
-
-    def _take(self) -> list[str | Callable[[], str]]:
-        """The next lines, waiting for some; none at the end."""
-        with self._changed:
-            while not self._lines and not self._closed:
-                self._changed.wait()
-            taken = []
-            size = 0
-            while self._lines and size < BATCH:
-                length, line = self._lines.popleft()
-                taken.append(line)
-                size += length
-            self._waiting -= size
-            self._room.made()
-            if self._unsaid and not self._lines:
-                taken.append(f"balancer: {self._unsaid} lines are not shown: the console was too slow")
-                self._unsaid = 0
-            return taken
+        self._released.set()
+        dropped = self._backlog.dropped
+        if dropped > self._said and self._backlog.is_empty:
+            lines.append(f"balancer: {dropped - self._said} lines are not shown: the console was too slow")
+            self._said = dropped
+        try:
+            rest = memoryview(b"".join(map(_bytes, lines)))
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            # Nobody will ever read it (the terminal or the pipe's reader is gone): a console is no reason to end.
+            self._unread += len(lines)
+        else:
+            self.written += len(lines)
 
 
 def _bytes(line: str | Callable[[], str]) -> bytes:

@@ -1,17 +1,15 @@
 """What backends write, in files: one per backend, exchanged when it is large, the oldest removed.
 
-Lines wait in a bounded queue for a thread that may block: a disk that is full or does not answer never stops a backend or the supervisor,
+Lines wait in a `backlog` for a thread that may block: a disk that is full or does not answer never stops a backend or the supervisor,
 and one that is busy makes those wait a little that write much (`room`). Each batch opens its files anew, so files that somebody else moved
 or removed are simply made again.
 """
 
 import os
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from balancer.telemetry.room import Room
+from balancer.telemetry.backlog import Backlog
 
 QUEUED = 8 * 1024 * 1024  # bytes that wait for a slow disk
 BATCH = 256 * 1024
@@ -33,76 +31,46 @@ class LogFiles:
         """on_problem: called (in the writer's thread) with a sentence each time that a new problem comes up."""
         self.settings = settings
         self.written = 0
-        self.dropped = 0
         self.problem = ""
         self._on_problem = on_problem
-        self._lines: deque[tuple[str, bytes]] = deque()
-        self._waiting = 0  # bytes in _lines
-        self._closed = False
-        self._changed = threading.Condition()
-        self._room = Room(self._changed, lambda: self._waiting > QUEUED // 2)
-        self._thread: threading.Thread | None = None
+        self._backlog = Backlog("log files", QUEUED, BATCH, self._append)
+        self._lost = 0  # lines that could not be written
+
+    @property
+    def dropped(self) -> int:
+        """Lines that are in no file."""
+        return self._backlog.dropped + self._lost
 
     def write(self, name: str, line: bytes) -> bool:
         """One line, its end included, for the file of this name. False: dropped, as the queue is full."""
-        with self._changed:
-            if self._closed or self._waiting + len(line) > QUEUED:
-                self.dropped += 1
-                return False
-            self._lines.append((name, line))
-            self._waiting += len(line)
-            if self._thread is None:
-                # A daemon: a write that blocks for ever must not keep the process from ending.
-                self._thread = threading.Thread(target=self._run, name="log files", daemon=True)
-                self._thread.start()
-            self._changed.notify()
-        return True
+        return self._backlog.put((name, line), len(line))
 
     async def room(self) -> None:
         """Wait for the disk before more is written than it takes at a time."""
-        await self._room.wait()
+        await self._backlog.room()
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what waits, for at most `timeout` seconds."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._backlog.close(timeout)
 
-    def _run(self) -> None:
-        while batch := self._take():
-            by_name: dict[str, list[bytes]] = {}
-            for name, line in batch:
-                by_name.setdefault(name, []).append(line)
-            for name, lines in by_name.items():
-                try:
-                    append(self.settings, name, lines)
-                except OSError as error:
-                    self.dropped += len(lines)
-                    self._note(f"log.backends: {error.filename or self.settings.folder}: {error.strerror}")
-                else:
-                    self.written += len(lines)
-                    self._note("")
+    def _append(self, batch: list[tuple[str, bytes]]) -> None:
+        by_name: dict[str, list[bytes]] = {}
+        for name, line in batch:
+            by_name.setdefault(name, []).append(line)
+        for name, lines in by_name.items():
+            try:
+                append(self.settings, name, lines)
+            except OSError as error:
+                self._lost += len(lines)
+                self._note(f"log.backends: {error.filename or self.settings.folder}: {error.strerror}")
+            else:
+                self.written += len(lines)
+                self._note("")
 
     def _note(self, problem: str) -> None:
         if problem and problem != self.problem:
             self._on_problem(problem)
         self.problem = problem
-
-    def _take(self) -> list[tuple[str, bytes]]:
-        """The next lines, waiting for some; none at the end."""
-        with self._changed:
-            while not self._lines and not self._closed:
-                self._changed.wait()
-            taken = []
-            size = 0
-            while self._lines and size < BATCH:
-                taken.append(self._lines.popleft())
-                size += len(taken[-1][1])
-            self._waiting -= size
-            self._room.made()
-            return taken
 
 
 def append(settings: FileSettings, name: str, lines: Iterable[bytes]) -> None:
