@@ -41,7 +41,9 @@ class Proxy:
         self._grants = grants or Grants.alone(slot)
         self.view = View(table, slot, channel.send, self._grants)
         self.service = Service(self.view, self._poller, channel.send)
-        self._listeners: list[Listener | Passer] = []
+        self._listeners: dict[str, Listener | Passer] = {}
+        # While it accepts: of listeners, of connections.
+        self._nurseries: tuple[trio.Nursery, trio.Nursery] | None = None
         self._doors = Doors()
         self._accepting = trio.CancelScope()
         self._deadline = trio.CancelScope()
@@ -65,17 +67,24 @@ class Proxy:
             async with trio.open_nursery() as connections:
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
-                        for name, sock in self._sockets.items():
-                            listener = self._listener(name, sock)
-                            self._listeners.append(listener)
-                            accepting.start_soon(listener.run, connections, name=f"listener {name}")
+                        self._nurseries = accepting, connections
+                        self._open_listeners()
                         _settle_memory()
                         self._channel.send({"type": "ready"})
                         # Also without a listener of its own: backends may accept themselves (mode = "shared").
                         await trio.sleep_forever()
-                for listener in self._listeners:
+                self._nurseries = None
+                for listener in self._listeners.values():
                     listener.close()
         nursery.cancel_scope.cancel()
+
+    def _open_listeners(self) -> None:
+        """Accept on every socket whose listener is known by now: of one that a reload adds, either may come first."""
+        if self._nurseries is not None:
+            accepting, connections = self._nurseries
+            for name in self._sockets.keys() & self.view.listeners.keys() - self._listeners.keys():
+                listener = self._listeners[name] = self._listener(name, self._sockets[name])
+                accepting.start_soon(listener.run, connections, name=f"listener {name}")
 
     def _listener(self, name: str, sock: socket.socket) -> Listener | Passer:
         if self.view.listeners[name].mode == "pass":
@@ -104,6 +113,9 @@ class Proxy:
                     self._let_go()
                 elif kind == "exited":
                     self._hear_exit(message)
+                elif kind == "listener":
+                    self._sockets[message["name"]] = socket.socket(fileno=self._channel.descriptors.popleft())
+                    self._open_listeners()
                 elif kind == "door":
                     self._doors.open(message, self._channel.descriptors.popleft())
                 elif kind == "door closed":
@@ -124,6 +136,7 @@ class Proxy:
         for upstream in self.view.apply(snapshot):
             upstream.close()
         self._doors.look()
+        self._open_listeners()
         setting = (snapshot.proxy.access, snapshot.proxy.access_format)
         if setting != self._access_setting:
             self._access_setting = setting

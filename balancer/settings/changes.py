@@ -65,6 +65,18 @@ def changes(old: Settings, new: Settings) -> Changes:
     )
 
 
+def is_openable(name: str, old: Settings, new: Settings) -> bool:
+    """Whether a listener that only the new settings have can be opened while the balancer runs.
+
+    Not on an address that another one holds until a restart; nor where others than the proxies accept, which is settled when those start.
+    """
+    address, pool = new.listen[name].address, new.default_pool(name)
+    is_free = address not in [listener.address for listener in old.listen.values()] or not (
+        address.is_unix or address.port
+    )
+    return is_free and all(s.pool[pool].mode == "proxy" for s in (old, new) if pool in s.pool)
+
+
 def _all(old: Settings, new: Settings) -> Iterator[tuple[Effect, Change]]:
     for name in dict.fromkeys((*old.listen, *new.listen)):
         before, after = old.listen.get(name), new.listen.get(name)
@@ -78,7 +90,8 @@ def _all(old: Settings, new: Settings) -> Iterator[tuple[Effect, Change]]:
             yield from _section(before, after, ("listen", name), ("listen", "*"), without=hidden)
         else:
             texts = [f'"{listener.address}"' if listener else "" for listener in (before, after)]
-            yield Effect.RESTART, Change(dotted(("listen", name)), *texts)
+            effect = Effect.LIVE if after and is_openable(name, old, new) else Effect.RESTART
+            yield effect, Change(dotted(("listen", name)), *texts)
     yield from _section(old.proxy, new.proxy, ("proxy",), ("proxy",))
     if old.route != new.route:
         yield effect_of(("route",)), Change("route", _routes(old.route), _routes(new.route))

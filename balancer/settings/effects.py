@@ -27,7 +27,7 @@ _LIVE, _COUNT, _RESPAWN, _RESTART = Effect.LIVE, Effect.COUNT, Effect.RESPAWN, E
 _POOL, _GROUP = "pool.*", "pool.*.group.*"
 
 EFFECTS: dict[Pattern, Effect] = {
-    # Sockets are bound once, before the proxies start, and their processes inherit them.
+    # A socket is bound once, for as long as the balancer runs; a listener that is new is opened at once (`changes.is_openable`).
     **_rows("listen.*", _RESTART, "address backlog"),
     **_rows("listen.*", _LIVE, "proxy_protocol trusted_proxies pool redirect ready_path"),
     **_rows("listen.*.limit", _LIVE, "connections requests burst allow deny"),

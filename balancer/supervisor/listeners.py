@@ -22,9 +22,15 @@ class CannotBind(BalancerError):
 class ListenerSockets:
     """All listening sockets: `of(proxy slot)` gives those of one proxy, by listener name."""
 
-    def __init__(self, listen: Mapping[str, Listen], proxies: int, shared: Collection[str] = ()) -> None:
-        """Bind everything, or nothing. shared: listeners on which backends themselves accept. Raises CannotBind."""
+    def __init__(
+        self, listen: Mapping[str, Listen], proxies: int, shared: Collection[str] = (), *, is_open: bool = True
+    ) -> None:
+        """Bind everything, or nothing. shared: listeners on which backends themselves accept. Raises CannotBind.
+
+        is_open: listen, too; else clients are refused until these are taken over by others (`take_over`).
+        """
         self._listen = listen
+        self._is_open = is_open
         self._shared = shared
         self._sockets: dict[str, list[socket.socket]] = {}
         self._paths: list[tuple[str, int]] = []
@@ -46,6 +52,20 @@ class ListenerSockets:
         return {
             name: sockets[proxy % len(sockets)] for name, sockets in self._sockets.items() if name not in self._shared
         }
+
+    def take_over(self, others: "ListenerSockets") -> None:
+        """Have these as well, and listen on them; slots that have given up stay so."""
+        own = [sockets for sockets in self._sockets.values() if len(sockets) > 1]
+        for name, sockets in others._sockets.items():
+            for proxy, sock in enumerate(sockets):
+                if len(sockets) > 1 and any(beside[proxy].fileno() < 0 for beside in own):
+                    sock.close()
+                else:
+                    sock.listen(others._listen[name].backlog)
+        self._listen = {**self._listen, **others._listen}
+        self._sockets |= others._sockets
+        self._paths += others._paths
+        self.addresses |= others.addresses
 
     def shared(self, listener: str) -> socket.socket:
         """The one socket of a listener on which backends accept."""
@@ -88,17 +108,17 @@ class ListenerSockets:
                 pass
 
     def _bind(self, name: str, listener: Listen, proxies: int) -> None:
-        address = listener.address
+        address, backlog = listener.address, listener.backlog if self._is_open else 0
         try:
             if address.is_unix:
-                self._sockets[name].append(_unix(address.path, listener.backlog))
+                self._sockets[name].append(_unix(address.path, backlog))
                 self._paths.append((address.path, os.stat(address.path).st_ino))
                 self.addresses[name] = str(address)
                 return
             for family, bound in _resolved(address):
                 _refuse_if_taken(family, bound)
                 for _ in range(proxies):
-                    sock = _tcp(family, bound, listener.backlog)
+                    sock = _tcp(family, bound, backlog)
                     self._sockets[name].append(sock)
                     bound = (bound[0], sock.getsockname()[1], *bound[2:])  # port 0: the same for all
                 self.addresses[name] = str(Address(address.host, bound[1]))
@@ -121,13 +141,15 @@ def _refuse_if_taken(family: int, address: tuple[str, int]) -> None:
 
 
 def _tcp(family: int, address: tuple[str, int], backlog: int) -> socket.socket:
+    """backlog 0: bound only, and so below."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _only_v6(sock, family)
         sock.bind(address)
-        sock.listen(backlog)
+        if backlog:
+            sock.listen(backlog)
         sock.setblocking(False)
         return sock
     except BaseException:
@@ -154,7 +176,8 @@ def _unix(path: str, backlog: int) -> socket.socket:
             sock.bind(path)
         # Who may connect is decided by the folder, as with a TCP port by the firewall.
         os.chmod(path, 0o666)
-        sock.listen(backlog)
+        if backlog:
+            sock.listen(backlog)
         sock.setblocking(False)
         return sock
     except BaseException:

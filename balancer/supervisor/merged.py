@@ -1,5 +1,6 @@
 """What of new settings a running balancer can take over: everything but what was fixed when it started."""
 
+from balancer.settings.changes import is_openable
 from balancer.settings.model import Listen, Settings
 from balancer.settings.model_pool import Pool
 
@@ -8,7 +9,7 @@ def mergeable(old: Settings, new: Settings) -> Settings:
     """`new`, with the old values of every key that needs a restart (`settings.effects`). Pure."""
     return old.model_copy(
         update={
-            "listen": {name: _listener(name, old, new) for name in old.listen},
+            "listen": {name: _listener(name, old, new) for name in old.listen} | _opened(old, new),
             "proxy": new.proxy.model_copy(update={"processes": old.proxy.processes, "user": old.proxy.user}),
             "route": new.route,
             "pool": {name: _pool(old.pool.get(name), pool) for name, pool in new.pool.items()},
@@ -27,6 +28,10 @@ def _listener(name: str, old: Settings, new: Settings) -> Listen:
             fixed.append("pool")
         kept = wanted.model_copy(update={key: getattr(kept, key) for key in fixed})
     return kept if kept.pool in ("", *new.pool) else kept.model_copy(update={"pool": ""})
+
+
+def _opened(old: Settings, new: Settings) -> dict[str, Listen]:
+    return {name: new.listen[name] for name in new.listen if name not in old.listen and is_openable(name, old, new)}
 
 
 def _pool(old: Pool | None, new: Pool) -> Pool:

@@ -13,6 +13,7 @@ from balancer.settings.changes import Changes as SettingsChanges
 from balancer.settings.changes import changes
 from balancer.settings.load import load
 from balancer.settings.model import Settings
+from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.merged import mergeable
 from balancer.supervisor.notify import tell_service_manager
 from balancer.supervisor.progress import Progress
@@ -94,9 +95,19 @@ class Reloads:
 
     async def _apply(self, progress: Progress, old: Settings, new: Settings, found: SettingsChanges) -> None:
         supervisor, truth, fleet = self._supervisor, self._supervisor.truth, self._supervisor.fleet
+        # Bound before anything is changed, opened when nothing can fail any more: nobody connects to what a reload takes back.
+        added = {name: listener for name, listener in new.listen.items() if name not in old.listen}
+        for name in added:
+            truth.ledger.listener(name)
+        opening = ListenerSockets(added, supervisor.proxies.table.proxies, is_open=False)
+        whole, new = new, new.model_copy(update={"listen": {name: new.listen[name] for name in old.listen}})
         settled = dict(old.pool)  # pool by pool, what is in force whatever happens to the rest
         leaving = {name: old.pool[name] for name in found.pools_removed}
-        before = supervisor.material.load(new)
+        try:
+            before = supervisor.material.load(whole)
+        except BaseException:
+            opening.close()
+            raise
         truth.extra = {**leaving, **{name: new.pool[name] for name in found.pools_added}}
         finished: list[str] = []
         complete = False
@@ -126,6 +137,7 @@ class Reloads:
             ) from failure
         finally:
             if not complete:
+                opening.close()
                 # What a reload that failed, or was taken over from, leaves behind is what ran before, but for the pools that it finished.
                 truth.settings = old.model_copy(update={"pool": settled})
                 truth.extra = {}
@@ -135,8 +147,30 @@ class Reloads:
                     fleet.begin_removing_pool(name, "rolled back")
                 truth.touch()
                 supervisor.record.apply(old)
+        self._open(progress, whole, opening)
         for name in found.pools_removed:
             progress.say("pool", f"pool {name}: removed", pool=name)
             await fleet.remove_pool(name, "pool removed")
         truth.extra = {}
         truth.touch()
+
+    def _open(self, progress: Progress, settings: Settings, opening: ListenerSockets) -> None:
+        """Let clients come to listeners that are new. Proxies that start later get them as they get all."""
+        proxies, truth = self._supervisor.proxies, self._supervisor.truth
+        if not opening.addresses:
+            return
+        try:
+            self._supervisor.material.load(settings)  # again, as a look at the files may have come between
+        except BaseException:
+            opening.close()
+            raise
+        truth.settings = settings
+        truth.touch()
+        proxies.sockets.take_over(opening)
+        for slot, proxy in proxies.live.items():
+            for name, sock in opening.of(slot).items():
+                if sock.fileno() >= 0:
+                    proxy.channel.send({"type": "listener", "name": name}, [sock.fileno()])
+        for name, address in opening.addresses.items():
+            progress.say("listening", f"listen.{name}: listening on {address}", listener=name)
+            proxies.events.record("listening", listener=name, address=address)

@@ -1,6 +1,10 @@
 """Reloads of a real balancer under load: no request is lost, a bad release never serves, a newer reload takes over."""
 
+import os
 import signal
+import socket
+
+import httpx
 
 from tests.support.apps import LISTEN, app, pool
 from tests.support.load import CLIENTS, load
@@ -81,8 +85,6 @@ async def test_a_release_that_does_not_start_changes_nothing() -> None:
             assert "cluster.toml:1" in done.stdout + done.stderr
             # A crash now gets the command that works.
             first = (await balancer.backends("web"))[0]
-            import os
-
             os.kill(first["pid"], signal.SIGKILL)
             await balancer.until(lambda s: s["pools"][0]["backends"][0]["pid"] not in (None, first["pid"]))
             await balancer.until(lambda s: all(b["takes_requests"] for b in s["pools"][0]["backends"]))
@@ -134,3 +136,56 @@ async def test_counts_pools_weights_and_routes_follow_the_file() -> None:
         assert (await balancer.get("/new")).json()["backend"] == "web-0"
         await traffic.more(20)
         assert not traffic.failures, traffic.failures
+
+
+async def test_a_new_listener_is_opened_when_the_rest_of_the_reload_has_come_about() -> None:
+    text = "[proxy]\nprocesses = 2\n" + LISTEN + pool("web", 2, more=QUICK)
+    async with running(text) as balancer, load(balancer.port, rate=100) as traffic:
+        good = balancer.config.read_text()
+        unix = balancer.folder / "more.sock"
+        more = good + f'[listen.more]\naddress = "127.0.0.1:0"\n[listen.unix]\naddress = "unix:{unix}"\n'
+        balancer.config.write_text(more.replace(app(), app("--exit-at-boot", "7")))
+        assert (await balancer.command("reload")).returncode == 1
+        assert not unix.exists()
+        assert [listener["name"] for listener in (await balancer.status())["listeners"]] == ["web"]
+        balancer.config.write_text(more)
+        done = await balancer.command("reload")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "reload complete"), done
+        addresses = {listener["name"]: listener["address"] for listener in (await balancer.status())["listeners"]}
+        assert list(addresses) == ["web", "more", "unix"]
+        assert f"listen.more: listening on {addresses['more']}" in done.stdout
+        assert (await balancer.command("plan")).returncode == 0
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(unix))) as client:
+            assert (await client.get("http://unix/")).status_code == 200
+        await answer_on(balancer, addresses["more"])
+        assert 'balancer_connections_total{listener="more"}' in await balancer.metrics()
+        # Successors of the proxies that were told of it find it as they find all others.
+        before = {proxy["pid"] for proxy in (await balancer.status())["proxies"]}
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await balancer.until(lambda s: len(s["proxies"]) == 2 and not before & {proxy["pid"] for proxy in s["proxies"]})
+        await answer_on(balancer, addresses["more"])
+        # What is taken out of the file serves on, and the same file once more changes nothing.
+        await traffic.more(20)
+        balancer.config.write_text(good)
+        last = (await balancer.command("reload")).stdout.splitlines()[-1]
+        assert last == "reload complete, but for what needs a restart: listen.more, listen.unix"
+        await answer_on(balancer, addresses["more"])
+
+
+async def answer_on(balancer: Balancer, address: str) -> None:
+    """More connections than one proxy would get alone."""
+    for _ in range(8):
+        assert (await balancer.client.get(f"http://{address}/", headers={"Connection": "close"})).status_code == 200
+
+
+async def test_an_address_that_cannot_be_had_is_the_end_of_the_reload_before_it_changes_anything() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        async with running(LISTEN + pool("web", 1, more=QUICK)) as balancer:
+            taken = f"127.0.0.1:{other.getsockname()[1]}"
+            balancer.config.write_text(balancer.config.read_text() + f'[listen.more]\naddress = "{taken}"\n')
+            done = await balancer.command("reload")
+            assert done.returncode == 1
+            assert f"listen.more: cannot listen on {taken}: the address is already in use" in done.stderr
+            assert generations(await balancer.status()) == [1]
+            assert (await balancer.get("/")).status_code == 200

@@ -77,7 +77,7 @@ class Front:
         self.address = sock.getsockname()
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
-        self.proxy = process.Proxy(Channel(theirs), self.table, 0, {"web": sock})
+        self.proxy = process.Proxy(Channel(theirs, takes_descriptors=True), self.table, 0, {"web": sock})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._channel.run)
             nursery.start_soon(self._listen)
@@ -117,6 +117,10 @@ class Front:
     def say(self, kind: str, **more: Any) -> None:
         """Send a message as the supervisor."""
         assert self._channel.send({"type": kind} | more)
+
+    def pass_listener(self, name: str, sock: socket.socket) -> None:
+        """Give it one more listening socket."""
+        assert self._channel.send({"type": "listener", "name": name}, [sock.fileno()])
 
     def hang_up(self) -> None:
         """Be a supervisor that has died."""

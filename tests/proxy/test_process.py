@@ -1,8 +1,11 @@
 """What the supervisor says, and what follows from it: drain, removal, stop, a supervisor that is gone."""
 
+import socket
+
 import pytest
 import trio
 
+from balancer.pool.snapshot import ListenerPicture
 from tests.proxy.ends import AT_ONCE, OK, End, Origin, Torn, requests
 from tests.proxy.harness import GET, Front, backend, front
 
@@ -220,6 +223,23 @@ async def test_a_response_that_a_stop_at_once_cuts_is_not_held_against_its_backe
         await proxy.until(lambda front: not front.is_running)
         assert proxy.errors() == {"stopping": 1}
         assert not proxy.heard("observed")
+
+
+@pytest.mark.parametrize("is_socket_first", [True, False])
+async def test_a_listener_that_is_new_is_served_whatever_comes_first(is_socket_first: bool) -> None:
+    async with front(Origin()) as proxy:
+        with socket.create_server(("127.0.0.1", 0)) as more:
+            listeners = (*proxy.snapshot.listeners, ListenerPicture("more", 0, "web"))
+            if is_socket_first:
+                proxy.pass_listener("more", more)
+            await proxy.apply(listeners=listeners)
+            if not is_socket_first:
+                proxy.pass_listener("more", more)
+            async with await trio.open_tcp_stream(*more.getsockname()) as stream:
+                client = End(stream)
+                await client.send(GET)
+                assert (await client.response()).status == 200
+        await proxy.apply(listeners=listeners)
 
 
 async def test_a_supervisor_that_is_gone() -> None:

@@ -72,7 +72,13 @@ def test_changes_tell_the_difference_and_only_that(old: dict[str, Any], new: dic
         (f"pool.{n}.weight", n) for n in both if old[n][1] != new[n][1]
     }
     back = changes(_pools(new), _pools(old))
-    assert {(c.key, c.new, c.old) for c in back.live} == {(c.key, c.old, c.new) for c in found.live}
+    both_ways = [{c for c in of.live if not c.key.startswith("listen.")} for of in (found, back)]
+    assert {(c.key, c.new, c.old) for c in both_ways[1]} == {(c.key, c.old, c.new) for c in both_ways[0]}
+    # One that comes is opened, one that goes is kept until a restart.
+    assert {c.key for c in found.live} - {c.key for c in both_ways[0]} == {
+        f"listen.{n}" for n in new.keys() - old.keys()
+    }
+    assert {c.key for c in found.restart} == {f"listen.{n}" for n in old.keys() - new.keys()}
 
 
 def test_values_are_shown_as_the_file_writes_them() -> None:
@@ -105,8 +111,16 @@ def test_the_environment_is_compared_but_never_shown() -> None:
 def test_listeners_and_routes() -> None:
     more = '[listen.b]\naddress = "127.0.0.1:8081"\n[[route]]\npath = "/b/"\npool = "web"\n'
     found = changes(_settings(_POOL), _settings(_POOL + more))
-    assert found.restart == (Change("listen.b", "", '"127.0.0.1:8081"'),)
-    assert found.live == (Change("route", "", "*/b/ → web"),)
+    added = Change("listen.b", "", '"127.0.0.1:8081"')
+    assert found.live == (added, Change("route", "", "*/b/ → web"))
+    # The socket of one that is called differently now is still the old one's.
+    renamed = changes(_settings(_POOL), _settings(_POOL, head=_HEAD.replace("listen.web", "listen.b")))
+    assert [c.key for c in renamed.restart] == ["listen.web", "listen.b"]
+    for mode in ("shared", "pass"):
+        elsewhere = f'[pool.web]\ncommand = "app"\nmode = "{mode}"\n'
+        listener = more.partition("[[")[0] + 'pool = "web"\n'
+        assert added in changes(_settings(elsewhere), _settings(elsewhere + listener)).restart
+        assert added in changes(_settings(elsewhere), _settings(_POOL + listener)).restart
 
 
 def test_groups() -> None:

@@ -33,6 +33,30 @@ def test_each_proxy_has_a_socket_of_its_own_on_one_port() -> None:
         sockets.close()
 
 
+def test_further_ones_are_refused_until_they_are_taken_over(tmp_path: Path) -> None:
+    sockets = ListenerSockets(listen(Address("127.0.0.1", 0)), 2)
+    path = tmp_path / "more.sock"
+    more = {"more": listen(Address("127.0.0.1", 0))["web"], "unix": listen(Address("", 0, str(path)))["web"]}
+    try:
+        others = ListenerSockets(more, 2, is_open=False)
+        place = others.place("more")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place)
+        sockets.give_up(1)
+        sockets.take_over(others)
+        assert list(sockets.addresses) == list(sockets.of(0)) == ["web", "more", "unix"]
+        # A proxy that cannot be kept alive gets none of these either.
+        for _ in range(20):
+            with socket.create_connection(place):
+                sockets.of(0)["more"].accept()[0].close()
+        sockets.restore(1)
+        assert sockets.of(1)["more"].getsockname() == place
+        socket.create_connection(sockets.place("more")).close()
+    finally:
+        sockets.close()
+    assert not path.exists()
+
+
 def test_a_unix_socket_is_shared_replaced_when_stale_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as stale:

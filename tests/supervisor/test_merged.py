@@ -50,7 +50,7 @@ def test_keys_that_need_a_restart_keep_their_old_value_and_the_others_are_new() 
     merged = mergeable(old, new)
     # Nothing of what is left differs in a key that only a restart can change.
     assert not changes(old, merged).restart
-    assert list(merged.listen) == ["web", "old"]
+    assert list(merged.listen) == ["web", "old", "fresh"]
     assert str(merged.listen["web"].address) == "127.0.0.1:8080"
     assert merged.listen["web"].trusted_proxies == ("10.0.0.0/8",)
     # Its pool is no longer there, and a reload must not leave a listener that leads nowhere unknown.
