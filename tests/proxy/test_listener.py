@@ -82,7 +82,7 @@ async def test_a_request_that_has_just_come_is_not_evicted() -> None:
         await proxy.quiet()
         # In the kernel, but not read yet: the connection still counts as idle.
         assert os.write(client.sock.fileno(), GET) == len(GET)
-        (listener,) = proxy.proxy._listeners
+        (listener,) = proxy.proxy._listeners.values()
         assert isinstance(listener, Listener)
         assert not listener._evict()
         assert (await client.response()).status == 200
