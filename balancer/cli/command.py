@@ -16,7 +16,7 @@ from balancer.errors import BalancerError
 # Verb → what it does, for the help: reading it must not import the verb's module.
 VERBS = {
     "run": "Run in the foreground until stopped; the same without any verb.",
-    "check": "Validate the file; print ok, or every problem at once.",
+    "check": "Validate the file; print ok, or every problem at once; say on stderr how much memory its backends will take.",
     "init": "Write a commented starting file.",
     "schema": "Print the JSON Schema of the file, for editors.",
     "status": "Show pools and backends.",

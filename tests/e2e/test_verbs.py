@@ -224,6 +224,15 @@ async def test_a_plan_is_what_the_reload_then_does() -> None:
         assert (await balancer.command("plan")).returncode == 1
 
 
+async def test_a_check_knows_how_large_those_are_that_run() -> None:
+    async with running(LISTEN + pool("web", 2, more=QUICK)) as balancer:
+        said = (await balancer.command("check")).stderr
+        assert re.search(r"^memory: pool web: 2 backends, 3 during a reload; [\d.]+M each now$", said, re.M), said
+        balancer.config.write_text(balancer.config.read_text().replace("backends = 2", "backends = 4"))
+        said = (await balancer.command("check")).stderr
+        assert re.search(r"^memory: pool web: 4 backends, 5 during a reload; [\d.]+M each now$", said, re.M), said
+
+
 async def test_messages_reach_one_or_all() -> None:
     command = json.dumps([sys.executable, TALKER, "thread"])
     text = LISTEN + f'[pool.web]\ncommand = {command}\nbackends = 2\nready.when = "message"\n'
