@@ -73,13 +73,13 @@ address = "{other}"
         )
         probe = of(status, "web-0")["probe"]
         assert (probe["reason"], probe["status"]) == ("", 204)
-        assert 0 <= probe["age_seconds"] < 2
-        assert 0 < probe["duration_seconds"] < 2
-        assert of(status, "web-0")["heartbeat_seconds"] < 2
+        assert 0 <= probe["age_seconds"] < 10
+        assert 0 < probe["duration_seconds"] < 10
+        await balancer.until(lambda s: of(s, "web-0")["heartbeat_seconds"] < 0.3)
         # A TCP connect has no status, and http.server sends no heartbeats.
         assert (of(status, "plain-0")["probe"]["status"], of(status, "plain-0")["heartbeat_seconds"]) == (None, None)
         assert await gauge(balancer, "last_probe_success", "web-0") == 1
-        assert 0 < (await gauge(balancer, "last_probe_duration_seconds", "web-0") or 0) < 2
+        assert 0 < (await gauge(balancer, "last_probe_duration_seconds", "web-0") or 0) < 10
         assert await gauge(balancer, "heartbeat_age_seconds", "plain-0") is None
 
         await balancer.until(lambda s: (of(s, "far-0")["probe"] or {}).get("reason") == "Connection refused")
@@ -91,10 +91,11 @@ address = "{other}"
         probe = of(status, "web-0")["probe"]
         assert (probe["reason"], probe["status"]) == ("status 503", 503)
         assert await gauge(balancer, "last_probe_success", "web-0") == 0
-        assert "\nweb-0: probe failed 0s ago: status 503\n" in (await balancer.command("status")).stdout
+        assert re.search(r"\nweb-0: probe failed \d+s ago: status 503\n", (await balancer.command("status")).stdout)
         await balancer.until(lambda s: of(s, "web-0")["heartbeat_seconds"] > 0.3)
         assert (await gauge(balancer, "heartbeat_age_seconds", "web-0") or 0) > 0.3
-        assert of(await balancer.status(), "web-0")["probe"]["age_seconds"] < 0.3, "probes go on"
+        # Probes go on.
+        await balancer.until(lambda s: of(s, "web-0")["probe"]["age_seconds"] < 0.3)
 
 
 async def test_why_one_that_starts_is_not_ready_yet() -> None:
