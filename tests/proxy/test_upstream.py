@@ -67,7 +67,7 @@ async def test_what_a_backend_says_before_it_is_asked_is_not_forgotten(scene: Sc
         nursery.start_soon(scene.poller.run)
         await trio.testing.wait_all_tasks_blocked()
         assert scene.upstream is not None
-        with trio.fail_after(1):
+        with trio.fail_after(5):
             assert (await scene.upstream.wire.receive()).startswith(b"HTTP/1.1 503")
             assert await scene.upstream.wire.receive() == b""
         nursery.cancel_scope.cancel()

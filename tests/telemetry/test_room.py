@@ -40,7 +40,7 @@ async def test_what_stalls_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -
     began = trio.current_time()
     for _ in range(20):
         await made.wait()
-    assert 0.1 <= trio.current_time() - began < 0.2
+    assert 0.1 <= trio.current_time() - began < 1, "not twenty times"
     # It goes on: from then on it is waited for as before.
     with lock:
         made.made()
