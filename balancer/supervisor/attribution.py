@@ -132,10 +132,11 @@ class Attribution:
         return sorted(present.values(), key=lambda suspect: suspect.rank)
 
     def acquit(self, pool: str, fingerprint: str, crashes: int) -> None:
-        """A request of this kind was answered after so many crashes at which one was present."""
-        suspect = self._suspects.get(pool, {}).get(fingerprint)
-        if suspect is not None:
-            suspect.acquitted += crashes
+        """A request of this kind was answered after so many crashes at which one was present.
+
+        That word may come before the crash is held against it: where another backend answers at once.
+        """
+        self._suspects.setdefault(pool, {}).setdefault(fingerprint, Suspect(fingerprint)).acquitted += crashes
 
     def suspects(self, pool: str) -> list[Suspect]:
         """The likeliest first; those that nothing speaks against any more are left out."""

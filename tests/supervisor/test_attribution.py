@@ -100,3 +100,12 @@ def test_quarantine_is_off_by_default_begins_at_so_many_and_ends_in_time() -> No
     assert attribution.release(29.0) == []
     assert attribution.release(30.0) == [("web", "GET /boom")]
     assert attribution.quarantined("web") == ()
+
+
+def test_who_is_acquitted_before_the_crash_is_known_is_no_suspect() -> None:
+    attribution = Attribution()
+    attribution.acquit("web", "GET /slow", 1)
+    assert attribution.suspects("web") == []
+    requests = [{"method": "GET", "path": path, "seconds": 0.1} for path in ("/slow", "/boom")]
+    attribution.crashed("web", requests, 2)
+    assert [suspect.fingerprint for suspect in attribution.suspects("web")] == ["GET /boom"]
