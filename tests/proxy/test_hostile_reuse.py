@@ -92,11 +92,11 @@ async def _ask_after(proxy: Front, pause: float, *methods: bytes) -> None:
 
 
 async def test_what_must_not_run_twice_gets_fresh_connections_only() -> None:
-    for methods, pause, opened in (((b"GET",), 0.15, 1), ((b"POST",), 0.15, 2), ((b"POST", b"PUT"), 0.01, 1)):
+    for methods, share, opened in (((b"GET",), 0.7, 1), ((b"POST",), 0.7, 2), ((b"POST", b"PUT"), 0.05, 1)):
         origin = Origin()
-        async with front(origin, pool={"keep_alive_timeout": KEPT}) as proxy:
-            await _ask_after(proxy, pause, *methods)
-        assert origin.opened == opened, (methods, pause)
+        async with front(origin, pool={"keep_alive_timeout": 3 * KEPT}) as proxy:
+            await _ask_after(proxy, share * 3 * KEPT, *methods)
+        assert origin.opened == opened, (methods, share)
 
 
 async def test_a_backend_says_how_long_it_keeps_connections() -> None:
