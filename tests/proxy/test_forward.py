@@ -7,13 +7,10 @@ import trio
 import trio.testing
 
 from balancer.telemetry.table import CONNECTIONS_NEW
-from tests.proxy.ends import OK, End, Full, Origin, Torn, raw, requests
+from tests.proxy.ends import AT_ONCE, OK, End, Full, Origin, Torn, raw, requests
 from tests.proxy.harness import GET, backend, front
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
-
-
-AT_ONCE = 0.1  # seconds: without a sweep
 
 
 async def dead() -> int:

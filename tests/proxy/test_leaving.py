@@ -4,13 +4,17 @@ import pytest
 import trio
 import trio.testing
 
-from tests.proxy.ends import OK, End, Full, Origin
+from balancer.proxy import sweep
+from tests.proxy.ends import AT_ONCE, OK, End, Full, Origin
 from tests.proxy.harness import GET, Front, backend, front
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 
 
-AT_ONCE = 0.1  # seconds: without a sweep
+@pytest.fixture(autouse=True)
+def _no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens at once happens without one."""
+    monkeypatch.setattr(sweep, "PERIOD", 60)
 
 
 async def test_a_client_that_leaves_while_its_backend_is_connected_to() -> None:
