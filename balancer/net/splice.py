@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from balancer.net.unsent import heed
 from balancer.net.wire import Wire
 
 PIPE_SIZE: Final = 1024 * 1024  # the kernel's default ceiling for an unprivileged pipe
@@ -95,7 +96,8 @@ class Transfer:
                 elif source.lowat:
                     lower_low_water(source)
                 try:
-                    in_pipe = os.splice(source.fd, write_end, min(left, PIPE_SIZE), flags=_FLAGS)
+                    most = LOW_WATER if target.is_bounded else PIPE_SIZE
+                    in_pipe = os.splice(source.fd, write_end, min(left, most), flags=_FLAGS)
                 except BlockingIOError:
                     source.readable = False
                     source.read_deadline = monotonic() + timeout
@@ -118,6 +120,7 @@ class Transfer:
                     else:
                         in_pipe -= sent
                         self.moved += sent
+                heed(target, self.moved)
                 turns += 1
                 if turns % _TURNS == 0:
                     await trio.lowlevel.checkpoint()

@@ -50,6 +50,7 @@ class Wire:
         "_wants_writable",
         "broken",
         "fd",
+        "is_bounded",
         "is_dead",
         "late",
         "late_write",
@@ -87,6 +88,7 @@ class Wire:
         self.read_deadline = inf
         self.write_deadline = inf
         self.write_timeout = inf
+        self.is_bounded = False  # the kernel takes little that is not sent, see `net/unsent`
         self.lowat = False  # SO_RCVLOWAT is raised, see `net/splice`
         self._wants_writable = False
         self._fault: Fault | None = None

@@ -19,6 +19,7 @@ import trio
 from balancer.errors import Fault, Reason, Side
 from balancer.net.proxy_protocol import receive_header
 from balancer.net.tls import TlsWire
+from balancer.net.unsent import bound_accepted
 from balancer.net.wire import Wire
 from balancer.proxy.client import Client
 from balancer.proxy.limits import Limits, is_within, networks
@@ -67,6 +68,7 @@ class Listener:
         if not self._is_unix:
             # Accepted sockets inherit it, which saves a system call for each of them.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            bound_accepted(sock)
 
     async def run(self, nursery: trio.Nursery) -> None:
         """Accept until cancelled; connections run in `nursery`."""
@@ -102,6 +104,7 @@ class Listener:
             connection.setblocking(False)
             kind = TlsWire if service.view.listeners[self._name].tls else Wire
             wire = kind(service.poller, connection, Side.CLIENT, Reason.CLIENT_GONE)
+            wire.is_bounded = not self._is_unix
         except OSError:
             connection.close()
             raise

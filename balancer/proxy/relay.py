@@ -10,14 +10,16 @@ from typing import Final
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.chunked import ChunkedReader, FramingError, chunk
 from balancer.net.splice import Pipes, Transfer
+from balancer.net.unsent import heed
 from balancer.net.wire import Wire
-from balancer.proxy.backend import LARGE_READ
+from balancer.proxy.backend import LARGE_READ, SMALL_READ
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.pace import CHUNKS, Pace
 from balancer.proxy.upstream import Upstream
 
 SPLICE_FROM: Final = 128 * 1024
 PIECE: Final = 128 * 1024
+FIRST_PIECES: Final = 64 * 1024  # for a client that has not shown yet that it reads: what it does not take is held here
 
 
 async def relay_length(
@@ -26,12 +28,18 @@ async def relay_length(
     """A body of `length` bytes, at least one of which is not in `upstream.buffer` yet."""
     wire, moved = upstream.wire, upstream.backend.moved
     wire.late = Reason.RESPONSE_BODY_TIMEOUT
-    # The next one is likely to be of this size: one read and one write may do for it.
-    upstream.backend.first_read = LARGE_READ
-    await client.send(head + upstream.buffer)
-    x.sent = len(upstream.buffer)
-    left = length - x.sent
+    if length < LARGE_READ:
+        # The next one is likely to be of this size: one read and one write may do for it.
+        upstream.backend.first_read = LARGE_READ
+    first, at_hand = head + upstream.buffer, len(upstream.buffer)
     upstream.buffer = b""
+    sent = client.send_now(first)
+    if sent < len(first):
+        upstream.backend.first_read = SMALL_READ  # what clients do not take at once is held here
+        await client.send_rest(first, sent)
+    del first
+    x.sent = at_hand
+    left = length - at_hand
     can_splice = left > SPLICE_FROM and wire.is_plain and client.is_plain
     pipe = pipes.take() if can_splice else None
     if pipe is not None:
@@ -44,13 +52,14 @@ async def relay_length(
         return
     while left:
         wire.read_deadline = monotonic() + timeout
-        data = await wire.receive(min(left, PIECE))
+        data = await wire.receive(min(left, _piece(client)))
         if not data:
             raise _truncated()
         moved()
         left -= len(data)
         await client.send(data)
         x.sent += len(data)
+        heed(client, x.sent)
 
 
 async def relay_chunks(
@@ -71,23 +80,25 @@ async def relay_chunks(
             moment = Moment.AFTER_SEND if out is head else Moment.MID_RESPONSE
             raise Fault(Side.BACKEND, Reason.BAD_RESPONSE, moment, str(error)) from None
         out += chunk(payload) if is_chunked else payload
+        size, data = len(payload), reader.rest
+        del payload  # the same bytes once more
         if reader.done:
             if is_chunked:
                 out += b"0\r\n%s\r\n" % reader.trailers
             await client.send(out)
-            x.sent += len(payload)
-            upstream.buffer = reader.rest
+            x.sent += size
+            upstream.buffer = data
             return
         if out:
             await client.send(out)
-            x.sent += len(payload)
+            x.sent += size
+            heed(client, x.sent)
         out = b""
-        data = reader.rest
         if data:
             await pace.turn(CHUNKS)
             continue
         wire.read_deadline = monotonic() + timeout
-        data = await wire.receive(PIECE)
+        data = await wire.receive(_piece(client))
         if not data:
             raise _truncated()
         moved()
@@ -105,14 +116,19 @@ async def relay_until_close(
     while True:
         await client.send(out)
         x.sent += len(data)
+        heed(client, x.sent)
         wire.read_deadline = monotonic() + timeout
-        data = await wire.receive(PIECE)
+        data = await wire.receive(_piece(client))
         if not data:
             break
         moved()
         out = chunk(data) if is_chunked else data
     if is_chunked:
         await client.send(b"0\r\n\r\n")
+
+
+def _piece(client: Wire) -> int:
+    return FIRST_PIECES if client.is_bounded else PIECE
 
 
 def _truncated() -> Fault:

@@ -16,11 +16,11 @@ from tests.e2e.attack import KINDS
 from tests.support.apps import LISTEN, pool
 from tests.support.running import ROOT, Balancer, running
 
-COUNT = 300
+COUNT = 500
 # Seconds that a normal request may take, in the middle of fifteen. On a quiet machine it is one or two milliseconds; without
 # protection it is many seconds, or for ever.
-SLOW = 0.5
-MEMORY = 64 * 2**20  # bytes more than before; three hundred heads and pieces of bodies have their place in it
+SLOW = 0.1
+MEMORY = 64 * 2**20  # bytes more than before; five hundred heads and pieces of bodies have their place in it
 
 
 @asynccontextmanager
