@@ -1,4 +1,4 @@
-"""The admin API: INTERFACE of `/metrics`, `/healthz`, `/readyz` and `/api/v1/…` over HTTP/1.1, on loopback and the control socket.
+"""The admin API: `/metrics`, `/healthz`, `/readyz` and `/api/v1/…` over HTTP/1.1, on loopback and the control socket.
 
 The supervisor must not be hurt by who asks: connections are bounded and the one that has been silent longest makes room, every
 wait has a deadline, and a mistake in one answer ends that answer only.

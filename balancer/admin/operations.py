@@ -26,7 +26,7 @@ class Operations(Protocol):
     """Everything that the API offers."""
 
     def status(self) -> dict[str, Any]:
-        """INTERFACE of `GET /api/v1/status`: what `balancer status --json` prints."""
+        """What answers `GET /api/v1/status`: what `balancer status --json` prints."""
         ...
 
     def unready(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a backend does with idle connections, learned from what it says and from what it did (FIELD F3).
+"""What a backend does with idle connections, learned from what it says and from what it did.
 
 A request that must not run twice is lost when it meets a closing connection. So it gets one only while the backend has no reason to
 close it yet.

@@ -1,7 +1,7 @@
 """How long a backend takes, as one number that forgets: a peak-sensitive, exponentially weighted moving average.
 
 A slower answer than expected counts at once, faster ones only by and by (Finagle's Peak EWMA). While a backend is not asked, its
-estimate drifts to that of its peers, so that one that was slow is tried again (FIELD F14).
+estimate drifts to that of its peers, so that one that was slow is tried again.
 """
 
 from math import exp

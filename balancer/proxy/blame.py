@@ -1,4 +1,4 @@
-"""Which request kills backends: what was in flight when one ended by its own doing, and who is acquitted since (FIELD F5).
+"""Which request kills backends: what was in flight when one ended by its own doing, and who is acquitted since.
 
 What kills a process most often does so soon after it was sent: of the requests that were in flight at a crash, the one sent last, and
 those sent hardly earlier, are accused, while older ones were merely present. Those that are accused together are sent again one kind

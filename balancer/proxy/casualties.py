@@ -1,4 +1,4 @@
-"""What is on a backend that drains, and what was on one whose process has ended (FIELD F5), as the supervisor is told of it."""
+"""What is on a backend that drains, and what was on one whose process has ended, as the supervisor is told of it."""
 
 from collections.abc import Iterable, Sequence
 from time import monotonic

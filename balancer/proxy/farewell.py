@@ -1,4 +1,4 @@
-"""Streams without an end of their own on a backend that drains: ended a few at a time, spread over the drain (FIELD F2).
+"""Streams without an end of their own on a backend that drains: ended a few at a time, spread over the drain.
 
 Closed all at once, their clients would all come back at once. A WebSocket is told that we go away (`proxy/tunnel`), an event
 stream is ended; both reconnect by themselves. Responses with an end are left alone.

@@ -234,7 +234,7 @@ class Pool:
             self.offer()
 
     def _weigh(self, backends: list[Backend], now: float) -> None:
-        """Weights by age: from 0 to full over `slow_start` seconds of the *process's* life (FIELD F13)."""
+        """Weights by age: from 0 to full over `slow_start` seconds of the *process's* life."""
         slow_start = self.picture.slow_start
         self._ramping = bool(slow_start) and any(b.is_spawned and now - b.since < slow_start for b in backends)
         for backend in backends:

@@ -16,7 +16,7 @@ from balancer.settings.values import PortRange
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _SHELL_VARIABLE = re.compile(r"\$\{?(PORT|HOST)\b\}?", re.IGNORECASE)
 _SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh", "fish")
-# What the supervisor sets for each backend (INTERFACE section 4); PORT and HOST may be given in another form.
+# What the supervisor sets for each backend; PORT and HOST may be given in another form.
 _RESERVED = re.compile(
     r"BALANCER_.*|NODE_CHANNEL_.*|NODE_UNIQUE_ID|NODE_APP_INSTANCE|NOTIFY_SOCKET|LISTEN_(FDS|PID|FDNAMES)"
 )

@@ -1,4 +1,4 @@
-"""Why a backend process ended, and which requests keep ending backends (FIELD F5). Pure but for reading a kernel counter."""
+"""Why a backend process ended, and which requests keep ending backends. Pure but for reading a kernel counter."""
 
 import os
 import signal

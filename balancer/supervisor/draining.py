@@ -1,4 +1,4 @@
-"""What a drain waits for, told to whoever watches it (FIELD F2)."""
+"""What a drain waits for, told to whoever watches it."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What a backend process finds in its environment (INTERFACE 4)."""
+"""What a backend process finds in its environment."""
 
 import pwd
 from collections.abc import Callable, Mapping

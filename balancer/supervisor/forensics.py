@@ -1,4 +1,4 @@
-"""Notes about backends that hung or crashed, for whoever wants to know why (FIELD F10): a text file each, the oldest go.
+"""Notes about backends that hung or crashed, for whoever wants to know why: a text file each, the oldest go.
 
 What was in flight, the last lines that it wrote, and, while it still lives, what the kernel says about it. Nothing here may hold up the
 end of a process: files are written in a thread, which is given up when the disk does not answer.

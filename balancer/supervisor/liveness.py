@@ -1,4 +1,4 @@
-"""Is a backend hung, or only slow? Killed is only one that shows no sign of life at all (FIELD F6).
+"""Is a backend hung, or only slow? Killed is only one that shows no sign of life at all.
 
 Three signs, each of them dated: its own heartbeat, the last byte of a response from it (the proxies note that in the shared table), and
 its probe. Heartbeats count from readiness; until then `ready.timeout` alone holds. A TCP connect is answered by the kernel, also

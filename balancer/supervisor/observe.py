@@ -1,4 +1,4 @@
-"""A rollout's look at traffic: the new backends beside the old ones, over the same window of exact counts (FIELD F1).
+"""A rollout's look at traffic: the new backends beside the old ones, over the same window of exact counts.
 
 While it looks both serve, and every old one goes on: what is taken back then costs no request.
 """

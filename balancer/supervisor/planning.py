@@ -1,4 +1,4 @@
-"""What a reload of a file would do to the running balancer: nothing is changed to find out (FIELD F9)."""
+"""What a reload of a file would do to the running balancer: nothing is changed to find out."""
 
 from typing import TYPE_CHECKING, Any
 

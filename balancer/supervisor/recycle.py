@@ -1,4 +1,4 @@
-"""Backends that have grown too large, too busy or too old are replaced: the new one first, one at a time per pool (FIELD F7).
+"""Backends that have grown too large, too busy or too old are replaced: the new one first, one at a time per pool.
 
 Not while a job changes the pools, nor while one of the pool is down or has just crashed: it waits until the pool is whole.
 """

@@ -1,4 +1,4 @@
-"""Everything measured, as Prometheus text or OpenMetrics: INTERFACE of `/metrics`. The only door to prometheus_client.
+"""Everything measured, as Prometheus text or OpenMetrics: what `/metrics` gives. The only door to prometheus_client.
 
 Series are per slot: what a row of the shared table counted for past processes is in the ledger's totals. Requests that no
 backend answered stand in their pool's row and have backend=""; those that reached no pool have pool="" as well.

@@ -1,4 +1,4 @@
-"""A request that kills backends: it is named, it kills no second one, and those beside it are answered (FIELD F5)."""
+"""A request that kills backends: it is named, it kills no second one, and those beside it are answered."""
 
 import json
 import os

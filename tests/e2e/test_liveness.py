@@ -1,4 +1,4 @@
-"""Hung, slow, or only starting (FIELD F6), with real traffic: only the first is killed, and what it had in hand is answered elsewhere."""
+"""Hung, slow, or only starting, with real traffic: only the first is killed, and what it had in hand is answered elsewhere."""
 
 import json
 import os

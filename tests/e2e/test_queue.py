@@ -1,4 +1,4 @@
-"""One exact line in front of a pool: how long it takes, who leaves it, what it says when it is full (FIELD F4)."""
+"""One exact line in front of a pool: how long it takes, who leaves it, what it says when it is full."""
 
 import math
 import os

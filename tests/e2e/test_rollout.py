@@ -1,4 +1,4 @@
-"""Observed rollouts of a real balancer under load: five kinds of bad release, and troubles that are nobody's release (FIELD F1)."""
+"""Observed rollouts of a real balancer under load: five kinds of bad release, and troubles that are nobody's release."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What an ended process took with it: requests are suspects, connections that had been upgraded long before are not (FIELD F5)."""
+"""What an ended process took with it: requests are suspects, connections that had been upgraded long before are not."""
 
 from time import monotonic
 

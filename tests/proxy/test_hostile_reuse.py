@@ -1,4 +1,4 @@
-"""The keep-alive race: a backend that closes idle connections when it likes, and requests that must not run twice (FIELD F3)."""
+"""The keep-alive race: a backend that closes idle connections when it likes, and requests that must not run twice."""
 
 import random
 from collections import Counter

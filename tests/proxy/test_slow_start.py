@@ -1,4 +1,4 @@
-"""Slow start: the share of a young process follows its age, whatever else happens to it (FIELD F13)."""
+"""Slow start: the share of a young process follows its age, whatever else happens to it."""
 
 from collections import Counter
 from collections.abc import Iterator
