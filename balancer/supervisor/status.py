@@ -16,7 +16,7 @@ LifeOf = Callable[[BackendId], Life | None]
 
 
 def build_status(truth: Truth, proxies: Proxies, usage: Usage, started: float, life_of: LifeOf) -> dict[str, Any]:
-    """All that `balancer status` and the page show; started: CLOCK_MONOTONIC seconds of the balancer's own start; life_of: `Fleet.life_of`."""
+    """All that `balancer status` and the page show; started: CLOCK_MONOTONIC seconds; life_of: `Fleet.life_of`."""
     settings = truth.settings
     table = truth.ledger.table
     return {
