@@ -88,7 +88,8 @@ class Security:
             await wire.handshake(known[1])
         finally:
             del self._shaking[wire]
-            self._room.unpark()
+            if self._room:
+                self._room.unpark()
         return _identity(wire) if known[0].client_auth != "none" else b""
 
     async def secure_backend(self, wire: Wire, id: str) -> None:  # noqa: A002
