@@ -55,7 +55,8 @@ def is_valid(text: str, folder: Path) -> Settings:
     file = folder / "cluster.toml"
     file.write_text(text.replace("/run/balancer/", f"{folder}/"))
     said = run(sys.executable, "-m", "balancer", "check", "--config", str(file)).splitlines()
-    assert [line for line in said if not line.startswith("memory: ")] == ["ok"]
+    # How much memory and how many CPUs this machine has is not the file's fault.
+    assert [line for line in said if not re.match(r"memory: |warning: \d+ backends on \d+ CPU", line)] == ["ok"]
     return load(file)
 
 
