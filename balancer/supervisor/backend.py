@@ -14,16 +14,18 @@ from balancer.errors import BalancerError
 from balancer.pool.lifecycle import Health, Intent, Phase, Step
 from balancer.settings.placeholders import fill
 from balancer.supervisor import spawn
+from balancer.supervisor.clock import now
 from balancer.supervisor.conversation import Conversation
 from balancer.supervisor.ending import Ending
 from balancer.supervisor.environment import environment
 from balancer.supervisor.generation import Generation
-from balancer.supervisor.handover import Handover, make
+from balancer.supervisor.handover import Handover
+from balancer.supervisor.handover_choice import make
 from balancer.supervisor.limits import preparation
 from balancer.supervisor.liveness import until_hung
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, warm_up, watch_health
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.slot import Slot
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.waiting import first_of
@@ -38,7 +40,6 @@ class LocalLife(Generation):
 
     def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
         super().__init__(slot, launch, care, around)
-        self.trouble = ""
         self._hung_for = ""  # why it is to be killed
         self._talk: Conversation | None = None
         self._handover: Handover | None = None

@@ -11,8 +11,9 @@ from balancer.channel.lines import MAX_LINE, Channel
 from balancer.errors import ChannelClosed
 from balancer.pool.backend import BackendId
 from balancer.supervisor import spawn
+from balancer.supervisor.clock import now
 from balancer.supervisor.notify import NotifySocket
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.slot import Slot
 from balancer.supervisor.surroundings import Surroundings
 
 # The kernel closes the channel of a process that dies a little before it tells of the death.

@@ -8,7 +8,7 @@ from balancer.pool.backend import Backend, BackendId
 from balancer.pool.ejection import Sentence, Window, laggards, may_eject
 from balancer.pool.lifecycle import Health, Phase
 from balancer.settings.model_pool import Eject
-from balancer.supervisor.slot import now
+from balancer.supervisor.clock import now
 from balancer.supervisor.truth import Truth
 from balancer.telemetry.events import Events
 from balancer.telemetry.table import SERVER_ERRORS, requests_total

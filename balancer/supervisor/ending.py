@@ -14,8 +14,8 @@ from balancer.pool.backend import Backend, BackendId
 from balancer.pool.lifecycle import Health
 from balancer.supervisor import spawn
 from balancer.supervisor.attribution import OutOfMemory, Suspect, is_own_doing
+from balancer.supervisor.clock import now
 from balancer.supervisor.forensics import DUMP_TIME, Forensics, is_stopped
-from balancer.supervisor.slot import now
 from balancer.supervisor.truth import Truth
 from balancer.telemetry.events import Events
 from balancer.telemetry.table import QUEUE_LENGTH

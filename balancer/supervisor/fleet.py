@@ -7,8 +7,9 @@ import trio
 from balancer.errors import BalancerError
 from balancer.pool.backend import BackendId
 from balancer.supervisor.backend import LocalLife
+from balancer.supervisor.clock import now
 from balancer.supervisor.remote import RemoteLife
-from balancer.supervisor.slot import Life, Slot, drain_end, now
+from balancer.supervisor.slot import Life, Slot, drain_end
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 

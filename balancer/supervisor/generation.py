@@ -1,12 +1,15 @@
 """What every generation of a slot has, a process of ours (`backend.py`) like an address elsewhere (`remote.py`)."""
 
+import socket
+
 import trio
 
 from balancer.pool.backend import Backend, BackendId
 from balancer.pool.health import Streak
 from balancer.supervisor import spawn
-from balancer.supervisor.liveness import Signs
-from balancer.supervisor.slot import Slot, drain_end, now
+from balancer.supervisor.clock import now
+from balancer.supervisor.signs import Signs
+from balancer.supervisor.slot import Slot, drain_end
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 
@@ -37,6 +40,7 @@ class Generation:
             authority=launch.authority,
         )
         self.process: spawn.Process | None = None
+        self.trouble = ""  # what the last attempt to see it ready met
         self.failure = ""
         self.leaving = ""
         self.ready_at = 0.0
@@ -48,6 +52,16 @@ class Generation:
         self.suspected = trio.Event()  # probe now
         self._asked = trio.Event()  # to leave
         self._reason = ""
+
+    @property
+    def beat_at(self) -> float:
+        """When its last heartbeat came, CLOCK_MONOTONIC seconds; 0: none has."""
+        return 0.0
+
+    @property
+    def listening(self) -> socket.socket | None:
+        """Its listening socket, where we have it too; see `probe`."""
+        return None
 
     def retire(self, reason: str) -> None:
         """Ask it to leave, out of rotation at once; reason: a word for the events."""

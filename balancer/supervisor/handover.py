@@ -7,16 +7,13 @@ process: nobody can ask one of several processes behind one socket how it is, so
 
 import os
 import socket
-from typing import Any, Protocol
+from typing import Any
 
 from balancer.channel import node
 from balancer.channel.lines import MAX_LINE, WHOLE_LINE
 from balancer.errors import BalancerError
-from balancer.pool.backend import Backend
 from balancer.supervisor.conversation import Conversation
-from balancer.supervisor.slot import Slot
-from balancer.supervisor.spec import Launch
-from balancer.supervisor.surroundings import Surroundings
+from balancer.supervisor.generation import Generation
 
 # Node.js programs that start others: a channel that reaches them ends there.
 _TAKE_THE_CHANNEL = ("npm", "npx", "yarn", "pnpm", "nodemon", "pm2", "corepack")
@@ -24,15 +21,6 @@ _TAKE_THE_CHANNEL = ("npm", "npx", "yarn", "pnpm", "nodemon", "pm2", "corepack")
 
 class NoListener(BalancerError):
     """No listener leads to a pool whose backends are to accept themselves."""
-
-
-class Owner(Protocol):
-    """The life for whose process this is."""
-
-    slot: Slot
-    launch: Launch
-    backend: Backend
-    around: Surroundings
 
 
 class Handover:
@@ -43,7 +31,7 @@ class Handover:
     longest_line = MAX_LINE  # bytes, of what is sent to it
     is_going = False  # whether it ends by itself, without a signal
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Generation) -> None:
         """Raises BalancerError when what it needs cannot be had."""
         self.owner = owner
         self.environment: dict[str, str] = {}
@@ -141,20 +129,6 @@ class PassedConnections(Handover):
 
     def _find_place(self) -> None:
         self.host, self.port = self.owner.around.place(self.owner.slot.pool)
-
-
-def make(owner: Owner) -> Handover:
-    """What `owner.launch` asks for. Raises BalancerError when what it needs cannot be had."""
-    launch = owner.launch
-    if launch.handover == "node-cluster":
-        from balancer.supervisor.node_cluster import NodeCluster  # few need it, and a start should be quick
-
-        return NodeCluster(owner)
-    if launch.mode == "shared":
-        return SharedSockets(owner)
-    if launch.mode == "pass":
-        return PassedConnections(owner)
-    return OwnSocket(owner) if launch.handover == "socket" else Handover(owner)
 
 
 def place_of(sock: socket.socket) -> tuple[str, int]:

@@ -7,48 +7,20 @@ for a process that stands still, and so is no sign; with `health.path`, or where
 Without heartbeats nothing tells a hung backend from a sick one for certain, so it is only said, unless `health.hang_timeout` is set.
 """
 
-import socket
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
-from balancer.pool.backend import Backend
-from balancer.pool.health import Streak
 from balancer.pool.lifecycle import Health
-from balancer.supervisor.probe import ProbeResult
-from balancer.supervisor.slot import now
-from balancer.supervisor.spec import Care
-from balancer.supervisor.surroundings import Surroundings
+from balancer.supervisor.clock import now
+from balancer.supervisor.generation import Generation
+from balancer.supervisor.signs import Signs
 
 LATE: Final = 0.75  # of `health.heartbeat`: so late, it gets no new requests
 SAID_AFTER: Final = 30.0  # seconds without a sign of life until that is said
 STALL: Final = 1.0  # seconds by which we may ourselves be late before all dates are in doubt
-
-
-@dataclass(slots=True)
-class Signs:
-    """What was seen of one process, CLOCK_MONOTONIC seconds; 0: never."""
-
-    beat_at: float = 0.0
-    passed_at: float = 0.0  # its probe
-    answered_at: float = 0.0  # its probe got an answer, if perhaps not the one that was wanted
-    probe_fails: bool = False  # the last one did
-    is_late: bool = False  # its heartbeat: no new requests for it
-    last_probe: ProbeResult | None = None  # while it starts, too
-
-    def probed(self, at: float, *, passed: bool, answered: bool) -> None:
-        """Its probe has ended."""
-        self.probe_fails = not passed
-        if passed:
-            self.passed_at = at
-        if answered:
-            self.answered_at = at
-
-    def forgive(self, at: float) -> None:
-        """Begin anew: what is known is not to be relied on."""
-        self.beat_at = self.passed_at = self.answered_at = max(at, self.beat_at)
 
 
 class State(Enum):
@@ -92,26 +64,7 @@ def is_late(signs: Signs, limits: Limits, at: float) -> bool:
     return limits.heartbeat > 0 and at - signs.beat_at > limits.heartbeat * LATE
 
 
-class Watched(Protocol):
-    """The life whose process is watched."""
-
-    backend: Backend
-    care: Care
-    around: Surroundings
-    streak: Streak
-    signs: Signs
-    ready_at: float
-
-    @property
-    def beat_at(self) -> float: ...
-
-    @property
-    def listening(self) -> socket.socket | None: ...
-
-    def probe_now(self) -> None: ...
-
-
-def apply_verdict(life: Watched, why: str) -> None:
+def apply_verdict(life: Generation, why: str) -> None:
     """Write to the backend what its probes and its heartbeat say together."""
     backend = life.backend
     verdict = Health.UNHEALTHY if life.signs.is_late else life.streak.verdict
@@ -123,7 +76,7 @@ def apply_verdict(life: Watched, why: str) -> None:
     life.around.events.record(verdict.value, backend.pool, backend.id.name, backend.id.generation, **detail)
 
 
-async def until_hung(life: Watched, is_probed: bool, said: trio.Event) -> str:
+async def until_hung(life: Generation, is_probed: bool, said: trio.Event) -> str:
     """Watch a process that is ready; returns once it shows no sign of life, with the reason.
 
     said: set when it says itself that it hangs.

@@ -16,7 +16,8 @@ import trio
 from balancer.channel import node
 from balancer.channel.lines import MAX_LINE, WHOLE_LINE
 from balancer.supervisor.conversation import Conversation
-from balancer.supervisor.handover import Handover, Owner, place_of
+from balancer.supervisor.generation import Generation
+from balancer.supervisor.handover import Handover, place_of
 
 _IDS: Final = count(1)
 # One of the 4 million addresses from 127.64.0.0 on for each socket: programs that listen on the same port are told apart
@@ -30,7 +31,7 @@ class NodeCluster(Handover):
 
     needs_channel = True
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Generation) -> None:
         super().__init__(owner)
         self.environment = {"NODE_UNIQUE_ID": str(next(_IDS))}
         mode = owner.launch.mode

@@ -14,7 +14,8 @@ from balancer.errors import BalancerError
 from balancer.pool.backend import Backend, BackendId
 from balancer.pool.comparison import EARLY, SURE, Margins, Sample, Verdict, compare
 from balancer.pool.lifecycle import Health
-from balancer.supervisor.slot import Life, now
+from balancer.supervisor.clock import now
+from balancer.supervisor.slot import Life
 from balancer.supervisor.surroundings import Surroundings
 from balancer.telemetry.table import BUCKETS, RESPONSE, SERVER_ERRORS, histogram_of, requests_total
 

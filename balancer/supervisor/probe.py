@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import sys
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -24,18 +23,6 @@ class ProbeFailed(BalancerError):
 
 class WrongAnswer(ProbeFailed):
     """It did answer, and so is alive, but not as it should."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """How one probe ended. at: CLOCK_MONOTONIC seconds of its end; seconds: how long it took; status: None without an HTTP response."""
-
-    passed: bool
-    answered: bool  # if perhaps not as it should
-    reason: str  # "" if it passed
-    status: int | None
-    at: float
-    seconds: float
 
 
 async def probe(

@@ -1,19 +1,17 @@
 """When a backend is probed: quickly while it starts, at its interval afterwards, at once when a request met trouble."""
 
-import socket
 import time
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
-from balancer.pool.backend import Backend
-from balancer.pool.health import Streak
-from balancer.supervisor.liveness import Signs, apply_verdict
-from balancer.supervisor.probe import ProbeFailed, ProbeResult, WrongAnswer, pause, probe
-from balancer.supervisor.slot import Slot, now
-from balancer.supervisor.spec import Care, ProbeSpec
-from balancer.supervisor.surroundings import Surroundings
+from balancer.supervisor.clock import now
+from balancer.supervisor.generation import Generation
+from balancer.supervisor.liveness import apply_verdict
+from balancer.supervisor.probe import ProbeFailed, WrongAnswer, pause, probe
+from balancer.supervisor.signs import ProbeResult
+from balancer.supervisor.spec import ProbeSpec
 from balancer.telemetry.readings import Durations
 
 # A start is felt by whoever waits for it, and a refused connect costs little: often at first.
@@ -22,45 +20,12 @@ GROWTH: Final = 1.3
 LONGEST_PAUSE: Final = 0.25
 
 
-class Probed(Protocol):
-    """Whose health is watched."""
-
-    backend: Backend
-    slot: Slot
-    care: Care
-    around: Surroundings
-    streak: Streak
-    suspected: trio.Event
-    signs: Signs
-    ready_at: float
-
-    @property
-    def beat_at(self) -> float:
-        """When its last heartbeat came, CLOCK_MONOTONIC seconds."""
-        ...
-
-    def probe_now(self) -> None:
-        """Ask at once."""
-        ...
-
-    @property
-    def listening(self) -> socket.socket | None:
-        """Its listening socket, where we have it too; see `probe`."""
-        ...
-
-
-class Starting(Probed, Protocol):
-    """One that is to become ready."""
-
-    trouble: str  # what the last attempt met
-
-
-async def probe_until_passed(life: Starting) -> None:
+async def probe_until_passed(life: Generation) -> None:
     """Probe a starting backend until it passes; the caller sets the limit."""
     await _until_passed(life, life.care.probe, "probe")
 
 
-async def warm_up(life: Starting) -> None:
+async def warm_up(life: Generation) -> None:
     """Send the requests of `ready.warmup` one after the other, each until it succeeds; the caller sets the limit."""
     for path in life.care.warmup:
         # As slow as it likes: that is what it is for.
@@ -68,7 +33,7 @@ async def warm_up(life: Starting) -> None:
         await _until_passed(life, spec, f"warm-up {path}")
 
 
-async def _until_passed(life: Starting, spec: ProbeSpec, what: str) -> None:
+async def _until_passed(life: Generation, spec: ProbeSpec, what: str) -> None:
     wait = FIRST_PAUSE
     while True:
         result = await _ask(life, spec)
@@ -82,7 +47,7 @@ async def _until_passed(life: Starting, spec: ProbeSpec, what: str) -> None:
         wait = min(wait * GROWTH, LONGEST_PAUSE)
 
 
-async def watch_health(life: Probed) -> None:
+async def watch_health(life: Generation) -> None:
     """Probe for ever, and write the verdict to the backend."""
     first = True
     while True:
@@ -93,7 +58,7 @@ async def watch_health(life: Probed) -> None:
         await _probe_once(life)
 
 
-async def _probe_once(life: Probed) -> None:
+async def _probe_once(life: Generation) -> None:
     spec = life.care.probe
     result = life.signs.last_probe = await _ask(life, spec)
     life.signs.probed(result.at, passed=result.passed, answered=result.answered)
@@ -102,7 +67,7 @@ async def _probe_once(life: Probed) -> None:
         apply_verdict(life, result.reason)
 
 
-async def _ask(life: Probed, spec: ProbeSpec) -> ProbeResult:
+async def _ask(life: Generation, spec: ProbeSpec) -> ProbeResult:
     """One probe, as a value."""
     backend = life.backend
     started = time.perf_counter()

@@ -17,6 +17,7 @@ from balancer.admin.sockets import ControlSocket, open_admin
 from balancer.errors import BalancerError
 from balancer.pool.backend import BackendId
 from balancer.settings.model import Settings
+from balancer.supervisor.clock import now
 from balancer.supervisor.eject import Ejector
 from balancer.supervisor.ending import end_quarantines
 from balancer.supervisor.fleet import Fleet
@@ -31,7 +32,6 @@ from balancer.supervisor.record import Record
 from balancer.supervisor.recycle import Recycler
 from balancer.supervisor.reload import Reloads
 from balancer.supervisor.signals import handle_signals
-from balancer.supervisor.slot import now
 from balancer.supervisor.spawn import raise_descriptor_limit
 from balancer.supervisor.surroundings import Surroundings
 from balancer.supervisor.truth import Truth

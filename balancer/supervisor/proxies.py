@@ -11,12 +11,12 @@ from balancer.channel.lines import Channel
 from balancer.errors import BalancerError, ChannelClosed
 from balancer.pool.backend import BackendId
 from balancer.supervisor import spawn
+from balancer.supervisor.clock import now
 from balancer.supervisor.doors import Door
 from balancer.supervisor.listeners import ListenerSockets
 from balancer.supervisor.output import LineSink, capture
 from balancer.supervisor.proxy import Proxy, environment, watch_loops
-from balancer.supervisor.questions import Questions
-from balancer.supervisor.slot import now
+from balancer.supervisor.proxy_reports import ProxyReports
 from balancer.supervisor.truth import Truth
 from balancer.supervisor.waiting import Changes
 from balancer.telemetry.events import Events
@@ -61,7 +61,7 @@ class Proxies:
         self.first_word = first_word  # what a proxy is to hear before its first snapshot, if anything
         self.live: dict[int, Proxy] = {}
         self.changes = Changes()
-        self._questions = Questions(lambda: self.live.values(), self.changes)
+        self._reports = ProxyReports(lambda: self.live.values(), self.changes)
         self.replaced = [0] * table.proxies
         self.cpu = [Growing() for _ in range(table.proxies)]
         # Down these a proxy gives a place on a backend to a request that waits in another (`proxy/queue`).
@@ -107,18 +107,18 @@ class Proxies:
 
     async def holders(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
         """Which requests are on this backend: [{"method", "path", "seconds"}]; the caller sets the limit."""
-        self._questions.ask(id, "draining", {"type": "report"})
-        answers = await self._questions.answers(id, "draining")
+        self._reports.ask(id, "draining", {"type": "report"})
+        answers = await self._reports.answers(id, "draining")
         return [request for answer in answers for request in answer.get("requests", ())]
 
     def exited(self, id: BackendId, at: float, own_doing: bool, in_flight: int) -> None:  # noqa: A002
         """Tell every proxy at once that this process has ended: requests that broke off wait for it. See `casualties`."""
         told = {"type": "exited", "at": at, "own_doing": own_doing, "in_flight": in_flight}
-        self._questions.ask(id, "casualties", told)
+        self._reports.ask(id, "casualties", told)
 
     async def casualties(self, id: BackendId) -> list[dict[str, Any]]:  # noqa: A002
         """What it took with it, after `exited`: each proxy's {"count", "requests": […]}; the caller sets the limit."""
-        return await self._questions.answers(id, "casualties")
+        return await self._reports.answers(id, "casualties")
 
     async def applied(self) -> None:
         """Until every live proxy works with the truth as it is now."""
@@ -328,7 +328,7 @@ class Proxies:
                 proxy.has_drained(id)
                 self.changes.fire()
             case "draining" | "casualties" as kind:
-                self._questions.heard(proxy, id, kind, value)
+                self._reports.heard(proxy, id, kind, value)
             case "let go":
                 proxy.has_let_go = True
                 self.changes.fire()

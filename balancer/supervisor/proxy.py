@@ -11,7 +11,7 @@ import balancer
 from balancer.channel.lines import Channel
 from balancer.pool.backend import BackendId
 from balancer.supervisor import spawn
-from balancer.supervisor.slot import now
+from balancer.supervisor.clock import now
 from balancer.telemetry.events import Events
 from balancer.telemetry.table import TICK, Table
 
@@ -37,7 +37,7 @@ class Proxy:
         self.serving: frozenset[BackendId] = frozenset()  # what the last snapshot sent to it does not show as draining
         self.last_tick = 0
         self.stuck_looks = 0
-        self.answers: dict[tuple[str, BackendId], dict[str, Any] | None] = {}  # see `Questions`
+        self.answers: dict[tuple[str, BackendId], dict[str, Any] | None] = {}  # see `ProxyReports`
 
     def has_drained(self, id: BackendId) -> None:  # noqa: A002
         """It has reported so; the report may be older than the snapshot on its way, which puts the backend back into rotation."""

@@ -4,8 +4,9 @@ import os
 from typing import TYPE_CHECKING
 
 from balancer.pool.lifecycle import Health, Phase
+from balancer.supervisor.clock import now
 from balancer.supervisor.resources import Resources, Usage, open_descriptors, start_time
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.slot import Slot
 from balancer.telemetry.readings import BackendReading, PoolReading, ProcessReading, Reading
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from balancer.pool.backend import BackendId
 from balancer.pool.lifecycle import Health, Phase
 from balancer.pool.trend import Trend
 from balancer.settings.model_pool import Restart
+from balancer.supervisor.clock import now
 from balancer.supervisor.fleet import Fleet
 from balancer.supervisor.resources import Usage
 from balancer.supervisor.rollout import Rollout
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.slot import Slot
 from balancer.supervisor.truth import Truth
 from balancer.telemetry.table import requests_total
 

@@ -1,13 +1,12 @@
 """The life of a backend that runs elsewhere: not started, only probed. It starts down, as every backend."""
 
-import socket
-
 import trio
 
 from balancer.pool.lifecycle import Health, Intent, Step
+from balancer.supervisor.clock import now
 from balancer.supervisor.generation import Generation
 from balancer.supervisor.probing import watch_health
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.slot import Slot
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
 
@@ -17,9 +16,7 @@ class RemoteLife(Generation):
 
     def __init__(self, slot: Slot, launch: Launch, care: Care, around: Surroundings) -> None:
         super().__init__(slot, launch, care, around)
-        self.listening: socket.socket | None = None  # nothing of ours
         self.ready_at = now()
-        self.beat_at = 0.0
         self.cause = "crash"
 
     def kill(self) -> None:

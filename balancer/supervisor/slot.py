@@ -1,6 +1,5 @@
 """A place in a pool that wants one backend: `web-3`, over all the processes that fill it one after another."""
 
-import time
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -8,12 +7,13 @@ import trio
 from balancer.pool.backend import Backend
 from balancer.pool.lifecycle import Phase
 from balancer.pool.trend import Trend
+from balancer.supervisor.clock import now
 from balancer.supervisor.restart import RestartHistory
+from balancer.supervisor.signs import Signs
 from balancer.supervisor.spec import Care, Launch
 from balancer.telemetry.readings import DIRECTIONS, Durations, Growing
 
 if TYPE_CHECKING:
-    from balancer.supervisor.liveness import Signs
     from balancer.supervisor.spawn import Process
 
 # After so many starts in a row that came to nothing, requests no longer wait for the next one.
@@ -31,7 +31,7 @@ class Life(Protocol):
     failure: str  # why the start came to nothing; "" if it did not
     leaving: str  # why it is to be replaced although nobody asked it to leave; "" if it is not
     ready_at: float  # CLOCK_MONOTONIC; 0: never was
-    signs: "Signs"  # of health, as they were seen
+    signs: Signs  # of health, as they were seen
     settled: trio.Event  # ready and healthy, or failed
     over: trio.Event  # no longer to be counted on: its slot needs another
     gone: trio.Event  # nothing is left of it
@@ -126,8 +126,3 @@ class Slot:
 def drain_end(care: Care) -> float:
     """When streams without an end shall have been closed if a drain begins now: a little before the time is up for requests."""
     return now() + 0.9 * care.drain_timeout
-
-
-def now() -> float:
-    """CLOCK_MONOTONIC seconds, the clock that snapshots carry: trio's own starts at a random point."""
-    return time.monotonic()

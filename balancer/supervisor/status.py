@@ -5,10 +5,11 @@ from typing import Any
 
 import balancer
 from balancer.pool.backend import Backend, BackendId
-from balancer.supervisor.probe import ProbeResult
+from balancer.supervisor.clock import now
 from balancer.supervisor.proxies import Proxies
 from balancer.supervisor.resources import Usage
-from balancer.supervisor.slot import Life, Slot, now
+from balancer.supervisor.signs import ProbeResult
+from balancer.supervisor.slot import Life, Slot
 from balancer.supervisor.truth import Truth
 from balancer.telemetry.table import PROXY_CONNECTIONS, requests_of
 

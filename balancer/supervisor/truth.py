@@ -23,7 +23,8 @@ from balancer.pool.snapshot import (
 from balancer.settings.model import Limit, Settings
 from balancer.settings.model_pool import Pool
 from balancer.supervisor.attribution import Attribution
-from balancer.supervisor.slot import Slot, now
+from balancer.supervisor.clock import now
+from balancer.supervisor.slot import Slot
 from balancer.supervisor.waiting import Changes
 from balancer.telemetry.ledger import Ledger
 

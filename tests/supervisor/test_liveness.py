@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from balancer.pool.lifecycle import Health
 from balancer.supervisor.forensics import Forensics
-from balancer.supervisor.liveness import LATE, SAID_AFTER, Limits, Signs, State, is_late, judge
+from balancer.supervisor.liveness import LATE, SAID_AFTER, Limits, State, is_late, judge
+from balancer.supervisor.signs import Signs
 from balancer.supervisor.spec import Launch, LivenessSpec
 from balancer.telemetry.table import LAST_MOVED
 from tests.supervisor.ground import QUICK, ROOT, Ground, ground

@@ -19,7 +19,7 @@ class Asked(Protocol):
         ...
 
 
-class Questions:
+class ProxyReports:
     """Asks every proxy that holds something on a backend; one that dies owes no answer."""
 
     def __init__(self, live: Callable[[], Iterable[Asked]], changes: Changes) -> None:
