@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ VERBS = {
     "init": "Write a commented starting file.",
     "schema": "Print the JSON Schema of the file, for editors.",
     "status": "Show pools and backends.",
-    "top": "Show pools and backends live in the terminal, until q.",
+    "top": "Show pools and backends live in the terminal, until q; with --json a line per look.",
     "reload": "Read the file again and replace every backend; wait until done; exit 1 with the reason if rolled back.",
     "plan": "Show what a reload of the file would do; exit 0: nothing, 2: changes, 1: the file is wrong.",
     "restart": "Replace the processes of a pool or a backend without a lost request; wait until done.",
@@ -73,6 +74,11 @@ def config_option(function: Any) -> Any:
     return click.option(
         "-c", "--config", metavar="FILE", callback=take, help="The file [default: $BALANCER_CONFIG, then cluster.toml]."
     )(function)
+
+
+def json_option(what: str) -> Callable[[Any], Any]:
+    """The `--json` of a verb; `what` is printed then. The function gets `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=what)
 
 
 @click.group(cls=Verbs, invoke_without_command=True, context_settings=CONTEXT, epilog=EPILOG)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from balancer.cli.command import VERBS, config_option
-from balancer.cli.running import path_of, see_through
+from balancer.cli.command import VERBS, config_option, json_option
+from balancer.cli.running import STEPS, path_of, see_through
 
 
 @click.command("drain", help=VERBS["drain"])
 @click.argument("target", metavar="POOL/BACKEND")
+@json_option(STEPS)
 @config_option
-def verb(config: Path, target: str) -> None:
-    see_through(config, f"{path_of(target)}/drain")
+def verb(config: Path, target: str, as_json: bool) -> None:
+    see_through(config, f"{path_of(target)}/drain", as_json=as_json)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from balancer.cli.command import VERBS, config_option
-from balancer.cli.running import balancer_of
+from balancer.cli.command import VERBS, config_option, json_option
+from balancer.cli.running import balancer_of, say_json
 from balancer.errors import BalancerError
 from balancer.settings.problems import SettingsError
 
@@ -18,19 +18,25 @@ NOTHING, INVALID, CHANGES = 0, 1, 2
 @click.option(
     "--running", metavar="FILE", type=Path, help="The file that the balancer runs with, if it is another one."
 )
+@json_option("All of it, as one line of JSON.")
 @config_option
 @click.pass_context
-def verb(ctx: click.Context, config: Path, running: Path | None) -> None:
+def verb(ctx: click.Context, config: Path, running: Path | None, as_json: bool) -> None:
     try:
         client = balancer_of(running or config)
     except SettingsError as error:
         # Here 2 means something else.
         raise BalancerError(str(error)) from None
     for found in client.stream("POST", "/api/v1/plan", {"config": os.path.abspath(config)}):
+        if as_json:
+            say_json(found)
         if not found["ok"]:
+            if as_json:
+                ctx.exit(INVALID)
             raise BalancerError(found["text"])
         lines = described(found)
-        click.echo("\n".join(lines) if lines else "nothing would change but the processes themselves")
+        if not as_json:
+            click.echo("\n".join(lines) if lines else "nothing would change but the processes themselves")
         ctx.exit(CHANGES if lines else NOTHING)
     raise BalancerError("the balancer ended before it had an answer")
 

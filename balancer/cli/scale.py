@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import click
 
-from balancer.cli.command import VERBS, config_option
-from balancer.cli.running import see_through
+from balancer.cli.command import VERBS, config_option, json_option
+from balancer.cli.running import STEPS, see_through
 
 WORDS = ("auto", "max")
 
@@ -28,6 +28,7 @@ def number(ctx: click.Context, parameter: click.Parameter, value: str) -> int | 
 @click.command("scale", help=f"{VERBS['scale']} BACKENDS is a number from 1 on, or auto (or max): one per usable CPU.")
 @click.argument("pool")
 @click.argument("backends", callback=number)
+@json_option(STEPS)
 @config_option
-def verb(config: Path, pool: str, backends: int | str) -> None:
-    see_through(config, f"/api/v1/pools/{quote(pool, safe='')}/scale", {"backends": backends})
+def verb(config: Path, pool: str, backends: int | str, as_json: bool) -> None:
+    see_through(config, f"/api/v1/pools/{quote(pool, safe='')}/scale", {"backends": backends}, as_json=as_json)

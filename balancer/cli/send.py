@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import click
 
-from balancer.cli.command import VERBS, config_option
-from balancer.cli.running import balancer_of, path_of, selection
+from balancer.cli.command import VERBS, config_option, json_option
+from balancer.cli.running import balancer_of, path_of, say_json, see_through, selection
 from balancer.cli.status import plural
 from balancer.errors import BalancerError
 
@@ -31,8 +31,9 @@ TIMEOUT = 10.0
     metavar="SECONDS",
     help=f"With --wait: how long, {TIMEOUT:g} by default.",
 )
+@json_option("How many it was sent to, as JSON; with --wait every step as it comes, a line each, and last the outcome.")
 @config_option
-def verb(config: Path, target: str, message: str, wait: bool, timeout: float | None) -> None:
+def verb(config: Path, target: str, message: str, wait: bool, timeout: float | None, as_json: bool) -> None:
     try:
         value = json.loads(message)
     except (ValueError, RecursionError) as error:
@@ -45,10 +46,16 @@ def verb(config: Path, target: str, message: str, wait: bool, timeout: float | N
     path = path_of(target) if "backend" in chosen else f"/api/v1/pools/{quote(chosen.get('pool', ''), safe='')}"
     if wait:
         body = {"message": value, "wait": True, "timeout": timeout or TIMEOUT}
-        _replies(balancer_of(config).stream("POST", f"{path}/send", body))
+        if as_json:
+            see_through(config, f"{path}/send", body, as_json=True)
+        else:
+            _replies(balancer_of(config).stream("POST", f"{path}/send", body))
     else:
-        sent = balancer_of(config).post(f"{path}/send", {"message": value})["sent"]
-        click.echo(f"sent to {plural(sent, 'backend', 'backends')}")
+        answer = balancer_of(config).post(f"{path}/send", {"message": value})
+        if as_json:
+            say_json(answer)
+        else:
+            click.echo(f"sent to {plural(answer['sent'], 'backend', 'backends')}")
 
 
 def _replies(steps: Any) -> None:

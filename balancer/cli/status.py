@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from balancer.cli.command import VERBS, config_option
+from balancer.cli.command import VERBS, config_option, json_option
 from balancer.cli.running import balancer_of
 from balancer.telemetry.console import printable
 
@@ -14,7 +14,7 @@ STATE_STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow", "s
 
 
 @click.command("status", help=VERBS["status"])
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@json_option("Everything, as JSON.")
 @config_option
 def verb(config: Path, as_json: bool) -> None:
     status = balancer_of(config).get("/api/v1/status")

@@ -1,20 +1,22 @@
-"""`balancer top`: pools and backends, live, until q."""
+"""`balancer top`: pools and backends, live, until q; or a line of JSON per look."""
 
+import itertools
 import os
 import select
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep, time
 from typing import Any, Final
 
 import click
 
-from balancer.cli.command import VERBS, config_option
-from balancer.cli.running import balancer_of
+from balancer.admin.client import Client
+from balancer.cli.command import VERBS, config_option, json_option
+from balancer.cli.running import balancer_of, say_json
 from balancer.cli.status import STATE_STYLES, age, port, size, state, summary
 from balancer.errors import BalancerError
 
@@ -51,21 +53,52 @@ class Rates:
     metavar="SECONDS",
     help="Between two looks.",
 )
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), metavar="COUNT", help="So many looks, instead of until the end."
+)
+@json_option(
+    "The status once per interval, a line each, with requests per second from the second on; needs no terminal."
+)
 @config_option
-def verb(config: Path, interval: float) -> None:
+def verb(config: Path, interval: float, count: int | None, as_json: bool) -> None:
+    looks = range(count) if count is not None else itertools.count()
+    if as_json:
+        _lines(balancer_of(config), interval, looks)
+    else:
+        _live(config, interval, looks)
+
+
+def _lines(client: Client, interval: float, looks: Iterable[int]) -> None:
+    """One look per line; `requests_per_second` is null where there is nothing to compare with."""
+    rates, due = Rates(), monotonic()
+    for look in looks:
+        if look:
+            due += interval
+            sleep(max(0.0, due - monotonic()))
+        status = client.get("/api/v1/status")
+        found = rates.of(status, monotonic())
+        for pool in status["pools"]:
+            for backend in pool["backends"]:
+                rate = found.get(backend["name"])
+                backend["requests_per_second"] = None if rate is None else round(rate, 3)
+            pool["requests_per_second"] = round(_total(pool, found), 3) if look else None
+        say_json({"time": round(time(), 3), **status})
+
+
+def _live(config: Path, interval: float, looks: Iterable[int]) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise BalancerError("top needs a terminal; balancer status prints the same once")
+        raise BalancerError("top needs a terminal, or --json; balancer status prints the same once")
     from rich.console import Console
     from rich.live import Live
 
     client, rates, console = balancer_of(config), Rates(), Console(highlight=False)
-    status = client.get("/api/v1/status")
+    client.pid()  # a balancer that is not there is said before the screen is taken
     with _keys(), Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
+        for _ in looks:
+            status = client.get("/api/v1/status")
             live.update(_picture(status, rates.of(status, monotonic()), console.width), refresh=True)
             if _is_over(interval):
                 return
-            status = client.get("/api/v1/status")
 
 
 def _picture(status: dict[str, Any], rates: dict[str, float], width: int) -> Any:
@@ -90,11 +123,13 @@ def _picture(status: dict[str, Any], rates: dict[str, float], width: int) -> Any
     ]
     parts: list[Any] = [Text(summary(status))]
     for pool in status["pools"]:
-        names = {backend["name"] for backend in pool["backends"]}
-        total = sum(rates.get(name, 0.0) for name in names)
-        parts.append(Text(f"\n{pool['name']} ({pool['policy']}): {total:.0f} req/s"))
+        parts.append(Text(f"\n{pool['name']} ({pool['policy']}): {_total(pool, rates):.0f} req/s"))
         parts.append(made(columns, [_row(backend, rates) for backend in pool["backends"]], width))
     return Group(*parts, Text("\nq ends", style="dim"))
+
+
+def _total(pool: dict[str, Any], rates: dict[str, float]) -> float:
+    return sum(rates.get(name, 0.0) for name in {backend["name"] for backend in pool["backends"]})
 
 
 def _row(backend: dict[str, Any], rates: dict[str, float]) -> list[str]:

@@ -1,5 +1,6 @@
 """`balancer top` in a real pseudo-terminal, against operations that answer what the test wants."""
 
+import json
 import os
 import pty
 import subprocess
@@ -61,7 +62,7 @@ async def test_it_shows_what_changes_until_q(config: Path, key: bytes) -> None:
 def test_it_needs_a_terminal(cli: Cli, config: Path) -> None:
     result = cli("top", "-c", config)
     assert result.code == 1
-    assert result.err == "top needs a terminal; balancer status prints the same once\n"
+    assert result.err == "top needs a terminal, or --json; balancer status prints the same once\n"
 
 
 def test_rates_are_of_the_time_between_two_looks() -> None:
@@ -72,3 +73,24 @@ def test_rates_are_of_the_time_between_two_looks() -> None:
     status = {**STATUS, "pools": [{**STATUS["pools"][0], "backends": [later, new]}]}
     assert rates.of(status, 12.0) == {"web-0": 15.0}
     assert rates.of(status, 13.0) == {"web-0": 0.0, "web-1": 0.0}
+
+
+async def test_it_is_a_line_of_json_per_look(cli: Cli, config: Path) -> None:
+    operations = FakeOperations()
+    async with controlled(operations, config.with_suffix(".sock")):
+        result = await cli.later("top", "--json", "-n", "3", "--interval", "0.1", "-c", config)
+    assert (result.code, result.err) == (0, "")
+    looks = [json.loads(line) for line in result.out.splitlines()]
+    shown = [
+        (look["pools"][0]["requests_per_second"], look["pools"][0]["backends"][0]["requests_per_second"])
+        for look in looks
+    ]
+    assert shown == [(None, None), (0.0, 0.0), (0.0, 0.0)]
+    assert looks[2]["time"] - looks[0]["time"] >= 0.15
+    for look in looks:
+        del (
+            look["time"],
+            look["pools"][0]["requests_per_second"],
+            look["pools"][0]["backends"][0]["requests_per_second"],
+        )
+        assert look == STATUS
