@@ -11,10 +11,10 @@ from balancer.pool.habits import Habits
 from balancer.pool.latency import Latency
 from balancer.pool.snapshot import BackendPicture
 from balancer.proxy.blame import Exit
+from balancer.proxy.held import Held
 from balancer.telemetry.table import IN_FLIGHT, LAST_MOVED, Table
 
 if TYPE_CHECKING:
-    from balancer.proxy.casualties import Held
     from balancer.proxy.pool import Pool
     from balancer.proxy.upstream import Upstream
 

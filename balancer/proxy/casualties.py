@@ -5,21 +5,12 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from balancer.proxy.exchange import Exchange
+from balancer.proxy.held import Held
 
 SHOWN: Final = 20  # requests that are told
 # A process that ends closes its connections a moment before it is known to have ended: what it broke off so lately was on it.
 AT_ITS_END: Final = 0.25
 FRESH: Final = 1.0  # seconds since it was sent within which an upgraded request may still be what ended the process
-
-
-class Held(NamedTuple):
-    """One request on a backend. Times are CLOCK_MONOTONIC seconds."""
-
-    fingerprint: bytes
-    sent_at: float
-    until: float  # when it was over; infinity: it is not
-    is_upgraded: bool
-    told: dict[str, Any]
 
 
 class Casualties(NamedTuple):

@@ -26,7 +26,7 @@ from balancer.proxy.pace import PIPELINED
 from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 from balancer.proxy.tunnel import Tunnel
-from balancer.proxy.upload import Upload, take_body
+from balancer.proxy.upload import Upload
 from balancer.proxy.upstream import Upstream
 
 TURNED_AWAY: Final = 1.0  # seconds for the head of a request that gets a refusal whatever it says
@@ -166,13 +166,13 @@ class Client:
             if not length:
                 self._buffer = self._buffer[head.size :]
                 return await self._exchange(x)
-            reader, self._buffer = take_body(x, self._buffer[head.size :], self._service.view.picture.max_body_size)
+            reader, self._buffer = x.take_body(self._buffer[head.size :], self._service.view.picture.max_body_size)
             if x.received == length or (reader is not None and reader.done):
                 return await self._exchange(x)
             async with trio.open_nursery() as nursery:
                 picture = self._service.view.picture
-                upload = Upload(self.wire, nursery, self._service.pipes, self._service.pace, picture.body_timeout)
-                upload.expect(x, reader, picture.max_body_size)
+                x.upload = Upload(self.wire, nursery, self._service.pipes, self._service.pace, picture.body_timeout)
+                x.upload.expect(length, x.received, reader, picture.max_body_size)
                 goes_on = await self._exchange(x)
                 nursery.cancel_scope.cancel()
             return goes_on

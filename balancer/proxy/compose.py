@@ -5,7 +5,7 @@ Most of a head is passed on as the block of bytes that it is (`http1/headers`); 
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from balancer.errors import Fault
 from balancer.http1.framing import CHUNKED
@@ -19,14 +19,19 @@ from balancer.proxy.hops import COUNTED, check_loop, counted_down
 from balancer.proxy.pool import Pool
 from balancer.proxy.service import Service
 
-if TYPE_CHECKING:
-    from balancer.proxy.client import Client
-
-
 _STRICT: Final = b"Strict-Transport-Security: max-age=%d\r\n"
 
 
-def compose_request(x: Exchange, service: Service, client: "Client", pass_host: bool) -> None:
+class Sender(Protocol):
+    """What a backend is told of the client; see `client.Client`."""
+
+    address: str
+    proto: bytes
+    is_trusted: bool
+    identity: bytes
+
+
+def compose_request(x: Exchange, service: Service, client: Sender, pass_host: bool) -> None:
     """Work out `x.request_id` and `x.upstream_head`: the whole head, or without Host where that depends on the backend.
 
     Raises Fault (508) when the request goes round in a loop.

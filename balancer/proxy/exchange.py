@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
 
-from balancer.errors import Fault, Side
+from balancer.errors import Fault, Reason, Side
+from balancer.http1.chunked import ChunkedReader, FramingError, chunk
+from balancer.http1.framing import CHUNKED
 from balancer.http1.headers import field_values
 from balancer.http1.heads import RequestHead
 from balancer.proxy.affinity import NOTHING
 from balancer.proxy.backend import Backend
 from balancer.proxy.ourselves import Own
 from balancer.proxy.pool import Pool
+from balancer.proxy.upload import Upload
 from balancer.telemetry.access_log import AccessLog
 from balancer.telemetry.table import (
     CODE_OFFSET,
@@ -24,9 +26,6 @@ from balancer.telemetry.table import (
     SERVER_ERRORS,
     observe,
 )
-
-if TYPE_CHECKING:
-    from balancer.proxy.upload import Upload
 
 
 class Exchange:
@@ -77,6 +76,31 @@ class Exchange:
         self.sent = 0  # body bytes to the client
         self.fault: Fault | None = None
         self.endless: Callable[[], None] | None = None  # ends what has no end of its own, see `farewell`
+
+    def take_body(self, at_hand: bytes, limit: int) -> tuple[ChunkedReader | None, bytes]:
+        """Take what is at hand of its body into `body`; (the reader of a chunked one, what follows the body).
+
+        limit: bytes, 0 for any. Raises Fault if it is malformed or too large.
+        """
+        length = self.head.length
+        if limit and length > limit:
+            raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
+        if length != CHUNKED:
+            self.body = at_hand[:length]
+            self.received = len(self.body)
+            return None, at_hand[length:]
+        reader = ChunkedReader()
+        try:
+            payload = b"".join(reader.feed(at_hand))
+        except FramingError as error:
+            raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
+        self.received = len(payload)
+        if limit and self.received > limit:
+            raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
+        self.body = chunk(payload)
+        if reader.done:
+            self.body += b"0\r\n%s\r\n" % reader.trailers
+        return reader, reader.rest if reader.done else b""
 
     @property
     def fingerprint(self) -> bytes:

@@ -23,7 +23,7 @@ from balancer.net.unsent import bound_accepted
 from balancer.net.wire import Wire
 from balancer.proxy.client import Client
 from balancer.proxy.limits import Limits, is_within, networks
-from balancer.proxy.service import Service
+from balancer.proxy.service import Connected, Service
 from balancer.telemetry.table import (
     CONNECTIONS,
     CONNECTIONS_TOTAL,
@@ -58,7 +58,7 @@ class Listener:
         self._base = table.listener_base(view.proxy, row)
         self._proxy_base = table.proxy_base(view.proxy)
         self._is_unix = sock.family is socket.AF_UNIX
-        self._evictable: list[tuple[float, Client]] = []  # (since when, who), the oldest last
+        self._evictable: list[tuple[float, Connected]] = []  # (since when, who), the oldest last
         self._complained: dict[str, float] = {}
         self._search_at = 0.0
         # Each client may need a connection to a backend too.
@@ -229,7 +229,7 @@ class Listener:
         client.wire.interrupt(Fault(Side.CLIENT, Reason.CLIENT_GONE))
         return True
 
-    def _find_evictable(self) -> Client | None:
+    def _find_evictable(self) -> Connected | None:
         now = monotonic()
         if not self._evictable and now >= self._search_at:
             clients = self._service.clients
@@ -258,16 +258,16 @@ class Listener:
             self._service.log("warning", event, listener=self._name, **fields)
 
 
-def _is_idle(client: Client) -> bool:
+def _is_idle(client: Connected) -> bool:
     return client.waits_since > 0
 
 
-def _idle_since(client: Client) -> float:
+def _idle_since(client: Connected) -> float:
     """Since when nothing whole has come from it; 0 while it is served."""
     return client.waits_since or (client.started if _is_reading(client) else 0.0)
 
 
-def _is_reading(client: Client) -> bool:
+def _is_reading(client: Connected) -> bool:
     """Whether some of a head has come, and not all of it."""
     return client.exchange is None and 0 < client.started < inf
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from email.utils import formatdate
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
 from balancer.net.poller import Poller
 from balancer.net.splice import Pipes
+from balancer.net.wire import Wire
+from balancer.proxy.exchange import Exchange
 from balancer.proxy.forward import Forwarder
 from balancer.proxy.pace import Pace
 from balancer.proxy.security import Security
@@ -19,8 +21,18 @@ from balancer.proxy.view import View
 from balancer.telemetry.access_log import AccessLog
 from balancer.telemetry.table import FAULTS
 
-if TYPE_CHECKING:
-    from balancer.proxy.client import Client
+
+class Connected(Protocol):
+    """A client, for those who look at all of them; see `client.Client`."""
+
+    wire: Wire
+    waits_since: float
+    started: float
+    exchange: Exchange | None
+
+    def has_something_to_say(self) -> bool:
+        """Whether bytes of a request have come that nobody has read yet."""
+        ...
 
 
 class Service:
@@ -35,7 +47,7 @@ class Service:
         self.forwarder = Forwarder(view, poller, self.security)
         self.cells = view.table.cells
         self.access: AccessLog | None = None
-        self.clients: set[Client] = set()
+        self.clients: set[Connected] = set()
         self.room = trio.Event()  # a connection has ended
         self._tell = tell
         # Unique over processes and restarts by its first half, within this process by the second.

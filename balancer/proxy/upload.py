@@ -10,10 +10,8 @@ import trio
 
 from balancer.errors import Fault, Moment, Reason, Side
 from balancer.http1.chunked import ChunkedReader, FramingError, chunk
-from balancer.http1.framing import CHUNKED
 from balancer.net.splice import Pipes, Transfer
 from balancer.net.wire import Wire
-from balancer.proxy.exchange import Exchange
 from balancer.proxy.pace import CHUNKS, Pace
 from balancer.proxy.upstream import Upstream
 
@@ -41,14 +39,16 @@ class Upload:
         self._limit = -1
         self._reader: ChunkedReader | None = None
 
-    def expect(self, x: Exchange, reader: ChunkedReader | None, limit: int) -> None:
-        """What is missing of the body of `x`, at most `limit` bytes in all (0: any); reader: has begun with a chunked one."""
+    def expect(self, length: int, received: int, reader: ChunkedReader | None, limit: int) -> None:
+        """What is missing of a body of so many bytes, of which `received` have come; at most `limit` bytes in all (0: any).
+
+        reader: has begun with a chunked one.
+        """
         if reader is None:
-            self._left = x.head.length - x.received
+            self._left = length - received
         else:
             self._reader = reader
-            self._limit = limit - x.received if limit else -1
-        x.upload = self
+            self._limit = limit - received if limit else -1
 
     def start(self, upstream: Upstream) -> None:
         """Pump it into this connection from now on."""
@@ -121,29 +121,3 @@ class Upload:
             if message:
                 await wire.send(message)
         self.rest = reader.rest
-
-
-def take_body(x: Exchange, at_hand: bytes, limit: int) -> tuple[ChunkedReader | None, bytes]:
-    """Take what is at hand of a request's body into `x.body`; (the reader of a chunked one, what follows the body).
-
-    limit: bytes, 0 for any. Raises Fault if it is malformed or too large.
-    """
-    length = x.head.length
-    if limit and length > limit:
-        raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
-    if length != CHUNKED:
-        x.body = at_hand[:length]
-        x.received = len(x.body)
-        return None, at_hand[length:]
-    reader = ChunkedReader()
-    try:
-        payload = b"".join(reader.feed(at_hand))
-    except FramingError as error:
-        raise Fault(Side.CLIENT, Reason.BAD_REQUEST, detail=str(error)) from None
-    x.received = len(payload)
-    if limit and x.received > limit:
-        raise Fault(Side.CLIENT, Reason.BODY_TOO_LARGE)
-    x.body = chunk(payload)
-    if reader.done:
-        x.body += b"0\r\n%s\r\n" % reader.trailers
-    return reader, reader.rest if reader.done else b""
