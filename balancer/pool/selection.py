@@ -7,7 +7,6 @@ now, whenever that set or a weight changes, and is then asked once per request; 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from functools import reduce
-from hashlib import blake2b
 from itertools import accumulate
 from math import ceil, gcd
 from random import random
@@ -15,11 +14,11 @@ from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
 from balancer.pool.latency import Latency
+from balancer.pool.ring import POINTS, Ring, place
 
 _LONGEST_CYCLE: Final = 4096  # turns; a longer one is not written down but computed turn by turn
 _MEDIAN_FOR: Final = 0.5  # seconds that the median of a pool's latency estimates is used before it is worked out again
 _SOONEST: Final = 1e-4  # seconds: below it the estimates are noise, and zero would make load not count
-_POINTS: Final = 100  # of the heaviest candidate on the ring: shares within some 10 % of even
 _BOUND: Final = 1.25  # times the average load; HAProxy's documentation suggests 125 to 150 % too
 
 
@@ -250,31 +249,25 @@ class Hash(Generic[C]):
 
     def __init__(self) -> None:
         self._candidates: Sequence[C] = ()
-        self._points: list[int] = []
-        self._owners: list[C] = []
+        self._ring = Ring[C]()
         self._total = 1
 
     def offer(self, candidates: Sequence[C]) -> None:
         """Choose among these from now on."""
         self._candidates = tuple(candidates)
-        self._total = sum(c.weight for c in candidates) or 1
+        weights = [c.weight for c in candidates]
+        self._total = sum(weights) or 1
         # Not the average: it changes with everyone that comes or goes, and with it everyone's points.
-        heaviest = max((c.weight for c in candidates), default=1)
-        ring: list[tuple[int, int]] = []
-        for index, candidate in enumerate(candidates):
-            count = max(1, round(_POINTS * candidate.weight / heaviest))
-            # Of two generations of a slot the newer comes first: the other is about to leave.
-            ring += [(_hash(b"%s %d" % (candidate.name.encode(), turn)), -index) for turn in range(count)]
-        ring.sort()
-        self._points = [point for point, _ in ring]
-        self._owners = [candidates[-index] for _, index in ring]
+        heaviest = max(weights, default=1)
+        # Of two generations of a slot the newer comes first: the other is about to leave.
+        self._ring.offer(candidates, [max(1, round(POINTS * weight / heaviest)) for weight in weights])
 
     def choose(self, tried: Collection[C], key: bytes = b"") -> C | None:
         """The first on the ring behind the key that has room; the first of all if none has."""
-        owners = self._owners
+        owners = self._ring.owners
         if not owners:
             return None
-        start = bisect_right(self._points, _hash(key))
+        start = bisect_right(self._ring.points, place(key))
         in_flight = sum(c.load for c in self._candidates) + 1
         first: C | None = None
         seen: set[int] = set()
@@ -290,10 +283,6 @@ class Hash(Generic[C]):
             if len(seen) == len(self._candidates):
                 break
         return first
-
-
-def _hash(key: bytes) -> int:
-    return int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
 
 
 POLICIES: Final[dict[str, Callable[[], "Policy[Candidate]"]]] = {
