@@ -3,7 +3,7 @@
 import os
 import sys
 
-INTERRUPTED = 130  # as shells count it: 128 + SIGINT
+from balancer.cli.exits import INTERRUPTED
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from balancer import __version__
-from balancer.cli import INTERRUPTED
+from balancer.cli.exits import INTERRUPTED
 from balancer.errors import BalancerError
 
 # Verb → what it does, for the help: reading it must not import the verb's module.
