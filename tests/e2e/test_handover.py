@@ -30,7 +30,7 @@ handover = "socket"
 """
 
 
-async def serves(config: str, *, patience: float = 20.0) -> None:
+async def serves(config: str, *, patience: float = 60.0) -> None:
     """Both backends answer, again after a reload."""
     async with running(config, patience=patience) as balancer:
         assert {(await balancer.get("/")).text for _ in range(4)} == {"web-0", "web-1"}
@@ -49,7 +49,7 @@ async def test_gunicorn_which_says_ready_by_sd_notify() -> None:
     program = shutil.which("gunicorn", path=str(Path(sys.executable).parent))
     assert program is not None
     config = text(program, "--no-control-socket", "--chdir", str(APPS), "wsgi:app", more='ready.when = "message"')
-    async with running(config, patience=20) as balancer:
+    async with running(config, patience=60) as balancer:
         assert {(await balancer.get("/")).text for _ in range(4)} == {"web-0", "web-1"}
         # What it sent beside READY=1.
         assert {b["says"] for b in await balancer.backends("web")} == {"Gunicorn arbiter booted"}
@@ -90,4 +90,6 @@ async def test_a_backend_that_no_longer_accepts_is_unhealthy() -> None:
         await balancer.line("web-0 unhealthy")
         os.kill(pid, signal.SIGCONT)
         await balancer.line("web-0 healthy")
-        assert (await balancer.get("/")).text == "web-0"
+        with trio.fail_after(balancer.patience):
+            while (await balancer.get("/")).text != "web-0":
+                pass  # a probe in so great a hurry may fail once more on a busy machine

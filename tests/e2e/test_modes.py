@@ -86,7 +86,7 @@ async def reload_loses_nothing(balancer: Balancer) -> None:
 @NEEDS_NODE
 async def test_shared() -> None:
     config = text("shared", *node("hello.js"), more=GRACEFUL + 'env.WAY = "socket"')
-    async with running(config, patience=20) as balancer:
+    async with running(config, patience=60) as balancer:
         assert set(await answers(balancer, 10)) <= {"web-0", "web-1", "web-2", "web-3"}
         # It has no address but the listener's.
         assert {b["address"] for b in await balancer.backends("web")} == {f"127.0.0.1:{balancer.port}"}
@@ -97,7 +97,7 @@ async def test_shared() -> None:
 async def test_shared_with_a_program_that_listens_itself() -> None:
     port = free_port()
     more = f'handover = "node-cluster"\nenv.LIKED_PORT = "{port}"'
-    async with running(text("shared", *node("cluster.js"), port=port, more=more), patience=20) as balancer:
+    async with running(text("shared", *node("cluster.js"), port=port, more=more), patience=60) as balancer:
         assert set(await answers(balancer, 10)) <= {"web-0", "web-1", "web-2", "web-3"}
         await reload_loses_nothing(balancer)
 
@@ -113,7 +113,7 @@ async def test_shared_takes_only_the_listeners_port() -> None:
 @NEEDS_NODE
 async def test_pass_goes_round_also_when_one_dies() -> None:
     config = text("pass", *node("hello.js"), more=GRACEFUL + 'env.WAY = "pass"\nrestart.delay = "10s"')
-    async with running(config, patience=20) as balancer:
+    async with running(config, patience=60) as balancer:
         said = await answers(balancer, 12)
         assert said[:4] == said[4:8] == said[8:]
         assert sorted(said[:4]) == ["web-0", "web-1", "web-2", "web-3"]
@@ -127,7 +127,7 @@ async def test_pass_goes_round_also_when_one_dies() -> None:
 @NEEDS_NODE
 async def test_pass_survives_the_death_of_its_proxy_and_reloads() -> None:
     config = text("pass", *node("hello.js"), backends=2, more=GRACEFUL + 'env.WAY = "pass"')
-    async with running(config, patience=20) as balancer:
+    async with running(config, patience=60) as balancer:
         os.kill((await balancer.status())["proxies"][0]["pid"], signal.SIGKILL)
         assert sorted(await answers(balancer, 4)) == ["web-0", "web-0", "web-1", "web-1"]
         await reload_loses_nothing(balancer)
@@ -136,7 +136,7 @@ async def test_pass_survives_the_death_of_its_proxy_and_reloads() -> None:
 @NEEDS_NODE
 async def test_pass_to_programs_that_listen_themselves() -> None:
     config = text("pass", *node("cluster.js"), backends=2, more='handover = "node-cluster"')
-    async with running(config, patience=20) as balancer:
+    async with running(config, patience=60) as balancer:
         assert sorted(await answers(balancer, 4)) == ["web-0", "web-0", "web-1", "web-1"]
         await reload_loses_nothing(balancer)
 
