@@ -61,14 +61,13 @@ def estimate(wanted: "Sequence[Need]", there: "Room", taken: int = 0) -> Iterato
     # Surges never come together, so with a pool that is known beside them this says rather too little than too much.
     places = peak([(need, 1) for need in unknown])
     for need in wanted:
+        known = [f"{size(need.measured)} each now"] if need.measured else []
         if need in unknown:
-            words = f"unknown before they run, room for {size(max(0, available - expected) / places)} each"
-        else:
-            known = [f"{size(need.measured)} each now"] if need.measured else []
-            known += [f"{size(need.limit)} each at most (restart.max_memory)"] if need.limit else []
-            words = ", ".join(known)
+            known += [f"unknown before they run, room for {size(max(0, available - expected) / places)} each"]
+        known += [f"{size(need.limit)} each at most (restart.max_memory)"] if need.limit else []
+        known += [f"killed above {size(need.hard)} each (limits.memory)"] if need.hard else []
         count = plural(need.backends, "backend", "backends")
-        yield f"memory: pool {need.pool}: {count}, {need.backends + need.surge} during a reload; {words}"
+        yield f"memory: pool {need.pool}: {count}, {need.backends + need.surge} during a reload; {', '.join(known)}"
     where = "that the cgroup may have" if there.is_limited else "of this machine"
     missing = f" without pool {', '.join(need.pool for need in unknown)}" if unknown else ""
     said = f"{size(expected)} expected{missing}, " if expected else ""
@@ -77,8 +76,9 @@ def estimate(wanted: "Sequence[Need]", there: "Room", taken: int = 0) -> Iterato
     if expected > available:
         yield f"warning: the backends are expected to take {size(expected)} of memory, and {size(available)} are available"
     elif most > available:
-        text = "before restart.max_memory replaces them the backends may take"
-        yield f"warning: {text} {size(most)} of memory, and {size(available)} are available"
+        acts = ["limits.memory kills"] if any(need.hard for need in wanted) else []
+        acts += ["restart.max_memory replaces"] if any(need.limit and not need.hard for need in wanted) else []
+        yield f"warning: before {' or '.join(acts)} them the backends may take {size(most)} of memory, and {size(available)} are available"
 
 
 def _measured(settings: "Settings") -> Mapping[str, list[int]]:

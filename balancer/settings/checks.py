@@ -172,6 +172,10 @@ def _pool(key: Key, pool: Pool) -> Iterator[Finding]:
         )
     if pool.restart.delay > pool.restart.max_delay:
         yield Finding((*key, "restart", "delay"), "is longer than max_delay", about=((*key, "restart"),))
+    if 0 < pool.limits.memory <= pool.restart.max_memory:
+        limit, gentle = (*key, "limits", "memory"), (*key, "restart", "max_memory")
+        text = "is not larger than restart.max_memory: it would be killed before it is drained and replaced"
+        yield Finding(limit, text, about=(limit, gentle))
 
 
 def _backend_header(key: Key, pool: Pool, request_id_header: str) -> Iterator[Finding]:

@@ -59,6 +59,8 @@ EFFECTS: dict[Pattern, Effect] = {
     **_rows(f"{_POOL}.health", _LIVE, "path status body interval timeout rise fall heartbeat hang_timeout dump_signal"),
     **_rows(f"{_POOL}.eject", _LIVE, "failures time max success_margin panic"),
     **_rows(f"{_POOL}.limits", _RESPAWN, "open_files core address_space cpu nice umask cpus"),
+    # Not the kernel's, but ours to look at.
+    **_rows(f"{_POOL}.limits", _LIVE, "memory"),
     **_rows(f"{_POOL}.quarantine", _LIVE, "after time max"),
     **_rows(f"{_POOL}.restart", _LIVE, "delay max_delay healthy_after max_crashes"),
     **_rows(f"{_POOL}.restart", _LIVE, "max_memory max_requests max_age watch"),

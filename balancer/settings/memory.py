@@ -29,16 +29,18 @@ class Need:
     surge: int
     measured: int = 0  # the largest that runs now; 0: none does
     limit: int = 0  # restart.max_memory; 0: none
+    hard: int = 0  # limits.memory; 0: none
 
     @property
     def expected(self) -> int:
-        """Of one backend: as large as those that run, else as large as it may get; 0: nobody knows."""
-        return self.measured or self.limit
+        """Of one backend: as large as those that run, else as large as it gets before it is replaced; 0: nobody knows."""
+        found = self.measured or self.limit
+        return min(found, self.hard) if self.hard else found
 
     @property
     def most(self) -> int:
-        """Of one backend, before it is replaced for its size; 0: nobody knows."""
-        return max(self.measured, self.limit)
+        """Of one backend, before it is killed or replaced for its size; 0: nobody knows."""
+        return self.hard or max(self.measured, self.limit)
 
 
 def room(cgroups: Path = MOUNT, own: Path = OWN, meminfo: Path = MEMINFO) -> Room:
@@ -60,7 +62,8 @@ def needs(settings: Settings, measured: Mapping[str, Sequence[int]]) -> list[Nee
         backends = sum(group.backend_count for group in pool.groups if group.is_spawned)
         if backends:
             surge = min(backends, pool.rollout.surge.of(pool.backend_count))
-            found.append(Need(name, backends, surge, max(measured.get(name, ()), default=0), pool.restart.max_memory))
+            largest = max(measured.get(name, ()), default=0)
+            found.append(Need(name, backends, surge, largest, pool.restart.max_memory, pool.limits.memory))
     return found
 
 

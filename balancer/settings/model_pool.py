@@ -159,6 +159,11 @@ class Quarantine(Section):
 class Limits(Section):
     """What each backend process may use."""
 
+    memory: Size = key(
+        "0",
+        "above 0: killed at once, as if it had crashed, when the resident memory of its process group is larger; looked at "
+        "once a second, no cgroup is made. restart.max_memory, which is gentle, has to be smaller",
+    )
     open_files: int = key(0, "descriptors (RLIMIT_NOFILE); 0: as the balancer itself was started", least=0, most=2**30)
     core: CoreSize = key("", 'of a core dump: "0" for none, a size, "unlimited"; default: as the balancer itself')
     address_space: Size = key(

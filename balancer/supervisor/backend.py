@@ -23,8 +23,10 @@ from balancer.supervisor.handover import Handover
 from balancer.supervisor.handover_choice import make
 from balancer.supervisor.limits import preparation
 from balancer.supervisor.liveness import until_hung
+from balancer.supervisor.memory import excess, hard_limit
 from balancer.supervisor.output import capture
 from balancer.supervisor.probing import probe_until_passed, warm_up, watch_health
+from balancer.supervisor.resources import memory_of
 from balancer.supervisor.slot import Slot
 from balancer.supervisor.spec import Care, Launch
 from balancer.supervisor.surroundings import Surroundings
@@ -53,10 +55,17 @@ class LocalLife(Generation):
         if self.process is not None:
             self.process.kill()
 
+    def kill_overgrown(self, why: str) -> None:
+        """SIGKILL to its group, whatever it is doing."""
+        if self.process is not None and not self.process.exited.is_set():
+            self.ending.is_overgrown = True
+            self.ending.killed_for = self.ending.killed_for or why
+            self.process.kill()
+
     @property
     def cause(self) -> str:
         """What its end counts as: one of `telemetry.readings.RESTART_REASONS`."""
-        return "heartbeat" if self.ending.is_hung else "crash"
+        return "heartbeat" if self.ending.is_hung else "memory" if self.ending.is_overgrown else "crash"
 
     @property
     def listening(self) -> socket.socket | None:
@@ -234,6 +243,11 @@ class LocalLife(Generation):
         if self._handover.is_probed and (care.probe.path or care.ready_when == "probe"):
             await probe_until_passed(self)
         await warm_up(self)
+        # Looked at here too, or a release that starts quickly and large would be swapped in everywhere between two looks.
+        limit = hard_limit(self.around.truth.pools, self.slot.pool)
+        if limit and self.process is not None and (why := excess(memory_of(self.process.pid), limit)):
+            self.kill_overgrown(why)
+            await self.process.exited.wait()
 
     async def _finished(self) -> None:
         """Until nothing is on it any more, as far as anybody can know."""

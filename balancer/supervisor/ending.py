@@ -51,6 +51,7 @@ class Ending:
         self.killed_for = ""
         self.is_hung = False  # killed for showing no sign of life
         self.is_frozen = False  # … because somebody had stopped it (SIGSTOP, a debugger)
+        self.is_overgrown = False  # killed for having more memory than it may
         self.is_own_doing = False  # a crash: neither wanted nor a signal from outside
         self.is_out_of_memory = False
         self.count = 0  # requests that it took with it
@@ -69,7 +70,7 @@ class Ending:
         self._returncode = process.returncode
         self._took_requests = took_requests
         if self.killed_for:
-            self.is_own_doing = self.is_hung and not self.is_frozen
+            self.is_own_doing = (self.is_hung and not self.is_frozen) or (self.is_overgrown and not is_wanted)
         else:
             killed = process.returncode == -signal.SIGKILL
             self.is_out_of_memory = killed and self._around.oom.happened(now())
@@ -124,14 +125,17 @@ class Ending:
 
     @property
     def _cause(self) -> str:
+        if self.is_overgrown:
+            return f"its memory limit: {self.killed_for}"
         if self.is_out_of_memory:
             return "the kernel killed it for want of memory"
         return "its own doing" if self.is_own_doing else "a signal that somebody else sent"
 
     @property
     def how(self) -> str:
-        """For people: "exit code 3", "SIGSEGV", "SIGKILL (out of memory)"."""
-        return spawn.ending(self._returncode) + (" (out of memory)" if self.is_out_of_memory else "")
+        """For people: "exit code 3", "SIGSEGV", "SIGKILL (out of memory)", "SIGKILL (its memory limit)"."""
+        why = "out of memory" if self.is_out_of_memory else "its memory limit" if self.is_overgrown else ""
+        return spawn.ending(self._returncode) + (f" ({why})" if why else "")
 
     def attribute(self) -> list[Suspect]:
         """Hold a crash against the requests that were on it; the suspects, the likeliest first."""

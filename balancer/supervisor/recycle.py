@@ -1,6 +1,7 @@
 """Backends that have grown too large, too busy or too old are replaced: the new one first, one at a time per pool.
 
-Not while a job changes the pools, nor while one of the pool is down or has just crashed: it waits until the pool is whole.
+Not while a job changes the pools, nor while one of the pool is down or has just crashed: it waits until the pool is whole. What is
+larger than `limits.memory`, though, is killed in any case, before the machine or its cgroup has no memory left for anybody.
 """
 
 import random
@@ -16,6 +17,7 @@ from balancer.pool.trend import Trend
 from balancer.settings.model_pool import Restart
 from balancer.supervisor.clock import now
 from balancer.supervisor.fleet import Fleet
+from balancer.supervisor.memory import excess, hard_limit, megabytes
 from balancer.supervisor.resources import Usage
 from balancer.supervisor.rollout import Rollout
 from balancer.supervisor.slot import Slot
@@ -47,7 +49,7 @@ def due(limits: Restart, numbers: Numbers, dice: float) -> Due | None:
     """Whether it is time, and why. Pure. dice: 0 to 1, one throw per process: the jitter of the two limits that all reach together."""
     factor = 1 + JITTER * (2 * dice - 1)
     if limits.max_memory and numbers.memory > limits.max_memory:
-        return Due("memory", f"{_megabytes(numbers.memory)} of memory, more than {_megabytes(limits.max_memory)}")
+        return Due("memory", f"{megabytes(numbers.memory)} of memory, more than {megabytes(limits.max_memory)}")
     if limits.max_requests and numbers.requests >= limits.max_requests * factor:
         return Due("requests", f"{numbers.requests} requests, about {limits.max_requests}")
     if limits.max_age and numbers.age >= limits.max_age * factor:
@@ -72,6 +74,7 @@ class Recycler:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.sleep(TURN)
+                self._kill_overgrown()
                 if self._is_idle():
                     for pool in self._truth.settings.pool:
                         self._look_at(pool, nursery)
@@ -81,6 +84,18 @@ class Recycler:
         """A job is about to change the pools: what was not swapped yet is stopped, the rest is as it should be."""
         for scope in self._scopes.values():
             scope.cancel()
+
+    def _kill_overgrown(self) -> None:
+        """Also what starts, drains or is not swapped yet: a limit is the pool's, as it is in force now."""
+        pools = self._truth.pools
+        for backend in self._truth.backends.values():
+            limit = hard_limit(pools, backend.pool)
+            life = self._fleet.life_of(backend.id) if limit else None
+            if life is None or life.process is None:
+                continue
+            resources = self._usage.of(life.process.pid)
+            if resources is not None and (why := excess(resources.memory_bytes, limit)):
+                life.kill_overgrown(why)
 
     def _look_at(self, pool: str, nursery: trio.Nursery) -> None:
         limits = self._truth.settings.pool[pool].restart
@@ -152,7 +167,3 @@ def _is_well(slot: Slot) -> bool:
 
 def _unheard(event: str, text: str, **fields: object) -> None:
     """Nobody watches: the events tell of it."""
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

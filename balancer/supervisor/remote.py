@@ -23,6 +23,9 @@ class RemoteLife(Generation):
         """It is not ours to kill: forget it."""
         self.retire("killed")
 
+    def kill_overgrown(self, why: str) -> None:
+        """Nobody here knows how large it is."""
+
     async def run(self) -> None:
         """Probe it until it is to leave."""
         truth, backend = self.around.truth, self.backend

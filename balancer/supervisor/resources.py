@@ -50,6 +50,11 @@ class Usage:
         return Resources(memory, cpu, share)
 
 
+def memory_of(pid: int) -> int:
+    """Resident bytes of the group that `pid` leads; 0 when it is gone."""
+    return _read_groups().get(pid, (0, 0.0))[0]
+
+
 def open_descriptors(pid: int) -> int:
     """How many descriptors a process has open; 0 when it is gone or not ours to look at."""
     try:

@@ -58,6 +58,10 @@ class Life(Protocol):
         """End it at once."""
         ...
 
+    def kill_overgrown(self, why: str) -> None:
+        """It has more memory than it may: end it at once, which counts as a crash; why: in words."""
+        ...
+
     def probe_now(self) -> None:
         """A request told us that something is wrong with it: ask at once."""
         ...

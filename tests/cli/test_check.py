@@ -29,6 +29,21 @@ def test_measured_limited_and_unknown() -> None:
     ]
 
 
+def test_a_hard_limit_is_the_most_and_not_what_is_expected() -> None:
+    wanted = [Need("web", 4, 1, measured=100 * MIB, limit=500 * MIB, hard=GIB), Need("new", 2, 1, hard=GIB)]
+    assert list(estimate(wanted, Room(8 * GIB, 5 * GIB))) == [
+        "memory: pool web: 4 backends, 5 during a reload; 100M each now, 500M each at most (restart.max_memory), "
+        "killed above 1.0G each (limits.memory)",
+        "memory: pool new: 2 backends, 3 during a reload; unknown before they run, room for 1.5G each, "
+        "killed above 1.0G each (limits.memory)",
+        "memory: 500M expected without pool new, 5.0G available, of 8.0G of this machine",
+        "warning: before limits.memory kills them the backends may take 7.0G of memory, and 5.0G are available",
+    ]
+    *_, said = estimate([Need("web", 4, 1, limit=GIB), wanted[1]], Room(8 * GIB, 6 * GIB))
+    assert said.startswith("warning: before limits.memory kills or restart.max_memory replaces them the backends may")
+    assert Need("web", 1, 1, measured=3, limit=2, hard=2).expected == 2
+
+
 def test_nothing_known_and_nothing_to_say() -> None:
     assert list(estimate([Need("web", 1, 1)], Room(GIB, GIB, True))) == [
         "memory: pool web: 1 backend, 2 during a reload; unknown before they run, room for 512M each",

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.support.apps import LISTEN, pool
+from tests.support.load import load
 from tests.support.running import running
 
 LIMITS = """
@@ -36,6 +37,45 @@ async def test_limits_reach_the_process_and_change_with_a_reload() -> None:
         (after,) = await balancer.backends("web")
         with open(f"/proc/{after['pid']}/limits") as file:  # noqa: ASYNC230
             assert any(line.startswith("Max open files") and " 301 " in line for line in file)
+
+
+QUICK = """
+[pool.web.restart]
+delay = "20ms"
+max_delay = "50ms"
+[pool.web.limits]
+memory = "80MB"
+"""
+
+
+async def test_one_that_grows_beyond_its_memory_is_killed_and_requests_are_answered() -> None:
+    # 256 KiB for each request, 100 requests a second for each of two: the limit is reached every other second.
+    text = LISTEN + pool("web", 2, "--grow", str(256 * 1024), more=QUICK)
+    async with running(text) as balancer, load(balancer.port, rate=200, clients=8) as traffic:
+        await balancer.until(lambda status: sum(b["restarts"] for b in status["pools"][0]["backends"]) >= 3, 40)
+        await traffic.more(20)
+        # As at any crash: what was on it and may not be repeated got an answer that says so, all else was served.
+        assert set(traffic.failures) <= {"status 502"}, (traffic.failures, balancer.text)
+        kills = balancer.text.count(" crashed ")
+        assert traffic.failures.total() <= 8 * kills < traffic.answers[200] / 10
+        line = await balancer.line("crashed")
+        assert 'how="SIGKILL (its memory limit)"' in line
+        assert " MB of memory, its limit is 80 MB" in line
+        metrics = await balancer.metrics()
+        assert 'balancer_backend_restarts_total{backend="web-0",pool="web",reason="memory"}' in metrics
+        assert 'reason="crash"} 1' not in metrics
+
+
+async def test_a_release_that_is_larger_than_its_limit_is_taken_back() -> None:
+    async with running(LISTEN + pool("web", 2, more=QUICK)) as balancer:
+        before = [backend["pid"] for backend in await balancer.backends("web")]
+        small = balancer.config.read_text()
+        balancer.config.write_text(small.replace('"--port"', '"--ballast", "100000000", "--port"', 1))
+        assert small != balancer.config.read_text()
+        result = await balancer.command("reload")
+        assert result.returncode == 1
+        assert "SIGKILL (its memory limit) before it was ready" in result.stderr
+        assert [backend["pid"] for backend in await balancer.backends("web")] == before
 
 
 async def test_the_environment_is_read_again_at_each_reload() -> None:

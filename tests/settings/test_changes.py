@@ -38,6 +38,8 @@ def test_every_key_of_the_model_has_its_effect() -> None:
 def test_a_table_costs_what_its_dearest_key_costs() -> None:
     assert effect_of(("listen", "*")) is Effect.RESTART
     assert effect_of(("listen", "*", "tls")) is Effect.LIVE
+    assert effect_of(("pool", "*", "limits")) is Effect.RESPAWN
+    assert effect_of(("pool", "*", "limits", "memory")) is Effect.LIVE  # looked at from outside
     with pytest.raises(KeyError):
         effect_of(("listen", "*", "nothing"))
 

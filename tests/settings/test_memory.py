@@ -67,6 +67,7 @@ pool = "mixed"
 command = "a"
 backends = 8
 restart.max_memory = "100MiB"
+limits.memory = "200MiB"
 rollout.surge = "25%"
 [[pool.far.group]]
 address = "10.0.0.1:80"
@@ -80,7 +81,7 @@ address = "10.0.0.2:80"
 """
     settings = read(text, on_this_machine=False)
     assert needs(settings, {"mixed": [3, 9, 4], "gone": [99]}) == [
-        Need("web", 8, 2, measured=0, limit=100 * MIB),
+        Need("web", 8, 2, measured=0, limit=100 * MIB, hard=200 * MIB),
         Need("mixed", 2, 2, measured=9, limit=0),
     ]
 

@@ -224,10 +224,12 @@ def main() -> None:
     options.add_argument("--broken", default="", metavar="FILE", help="all answers are 500 while this file exists")
     options.add_argument("--crash-after", type=int, default=0, metavar="N", help="dies instead of a further answer")
     options.add_argument("--grow", type=int, default=0, metavar="BYTES", help="each request leaks so much")
+    options.add_argument("--ballast", type=int, default=0, metavar="BYTES", help="holds so much memory from the start")
     given = options.parse_args()
     faults = Faults(given.errors, given.crash_after, given.broken, given.grow)
     if given.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    faults.kept.append(os.urandom(given.ballast))
     time.sleep(given.boot_delay)  # a slow start is what the option is for
     if given.boot_until:
         wait_for(given.boot_until)
