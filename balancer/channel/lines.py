@@ -72,6 +72,11 @@ class Channel:
         """Bytes that wait for the other end to read."""
         return self._queued
 
+    @property
+    def is_open(self) -> bool:
+        """Whether neither end is known to be gone."""
+        return not (self._closed or self._broken)
+
     def fileno(self) -> int:
         """The socket's; -1 once it is closed."""
         return self._sock.fileno()

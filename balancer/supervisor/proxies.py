@@ -297,7 +297,7 @@ class Proxies:
         proxy.known = {b for b in proxy.known if b in self.truth.backends or proxy.holds(b)} | self._latest_ids
         proxy.serving = self._serving
         proxy.drained = (proxy.drained & proxy.known) - proxy.serving
-        if not proxy.channel.send(self._latest):
+        if not proxy.channel.send(self._latest) and proxy.channel.is_open:  # of one that is gone its end tells
             self.log("error", f"proxy {proxy.slot} does not take snapshot {number}", {})
 
     async def _listen(self, proxy: Proxy) -> None:

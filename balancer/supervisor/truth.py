@@ -194,7 +194,9 @@ class Truth:
         )
         groups = self.pools[pool].groups if pool in self.pools else ()
         unasked = any(group.is_named and (pool, str(group.address)) not in self.names for group in groups)
-        return [wait for wait in waits if wait is not None] + ([0.0] if unknown or unasked else [])
+        # A proxy may serve before the slots are there: what waited since the address was bound.
+        unmade = not waits and any(not group.is_named for group in groups)
+        return [wait for wait in waits if wait is not None] + ([0.0] if unknown or unasked or unmade else [])
 
     def _why_not(self, pool: str) -> str:
         slots = self.slots.get(pool, [])

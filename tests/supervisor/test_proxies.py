@@ -140,6 +140,23 @@ async def test_a_killed_proxy_is_replaced_at_once_and_its_gauges_cleared() -> No
         assert [(event.detail["proxy"], event.detail["how"]) for event in died] == [(1, "SIGKILL")]
 
 
+async def test_one_that_has_just_ended_is_no_error_of_its_channel() -> None:
+    async with stage() as s:
+        await s.applied()
+        proxy = s.proxies.live[0]
+        os.kill(proxy.process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, proxy.process.pid, os.WEXITED | os.WNOWAIT)
+        s.backend()
+        s.proxies._make_snapshot()
+        s.proxies._offer(proxy)
+        assert not [text for text in s.said if "does not take" in text]
+
+
+async def test_before_there_are_slots_backends_are_expected() -> None:
+    async with ground() as g:
+        assert g.truth.snapshot().pools[0].expects, "who came since the address was bound is served now"
+
+
 async def test_a_proxy_whose_loop_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "LOOK_INTERVAL", 0.02)
     async with stage() as s:
