@@ -145,7 +145,7 @@ async def test_one_that_has_just_ended_is_no_error_of_its_channel() -> None:
         await s.applied()
         proxy = s.proxies.live[0]
         os.kill(proxy.process.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, proxy.process.pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, proxy.process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 -- before the loop learns of it
         s.backend()
         s.proxies._make_snapshot()
         s.proxies._offer(proxy)
