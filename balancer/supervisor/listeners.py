@@ -146,6 +146,7 @@ def _tcp(family: int, address: tuple[str, int], backlog: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as in `ports`, for backends that accept themselves
         _only_v6(sock, family)
         sock.bind(address)
         if backlog:

@@ -32,6 +32,9 @@ class Ports:
                 sock = socket.socket(family, kind)
                 try:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    # What is accepted inherits it. A program that takes an inherited socket for one of another family (uvicorn's --fd)
+                    # does not set it, and then each answer in two writes takes 40 ms.
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     sock.bind(address)
                     sock.listen(BACKLOG)
                     return sock

@@ -84,7 +84,8 @@ def test_a_port_that_listens_is_given_once_and_given_back() -> None:
         port = sock.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
             assert queue_length(sock) == 1
-            sock.accept()[0].close()
+            with sock.accept()[0] as accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert queue_length(sock) == 0
         with pytest.raises(OSError, match="in use"):
             socket.create_server(("127.0.0.1", port))

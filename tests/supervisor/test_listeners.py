@@ -33,6 +33,18 @@ def test_each_proxy_has_a_socket_of_its_own_on_one_port() -> None:
         sockets.close()
 
 
+def test_what_backends_accept_themselves_waits_for_no_acknowledgement() -> None:
+    sockets = ListenerSockets(listen(Address("127.0.0.1", 0)), 1, {"web"})
+    try:
+        with socket.create_connection(sockets.place("web")):
+            shared = sockets.shared("web")
+            shared.setblocking(True)
+            with shared.accept()[0] as accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        sockets.close()
+
+
 def test_further_ones_are_refused_until_they_are_taken_over(tmp_path: Path) -> None:
     sockets = ListenerSockets(listen(Address("127.0.0.1", 0)), 2)
     path = tmp_path / "more.sock"
