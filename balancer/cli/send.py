@@ -9,6 +9,7 @@ import click
 
 from balancer.cli.command import VERBS, config_option, json_option
 from balancer.cli.running import balancer_of, path_of, say_json, see_through, selection
+from balancer.cli.seconds import seconds
 from balancer.cli.status import plural
 from balancer.errors import BalancerError
 
@@ -27,7 +28,7 @@ TIMEOUT = 10.0
 @click.option("-w", "--wait", is_flag=True, help="Wait for a reply of each backend, and print it.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    callback=seconds(0.001),
     metavar="SECONDS",
     help=f"With --wait: how long, {TIMEOUT:g} by default.",
 )

@@ -8,11 +8,12 @@ import click
 
 from balancer.cli.command import VERBS, config_option, json_option
 from balancer.cli.running import balancer_of, say_json
+from balancer.cli.seconds import seconds
 from balancer.errors import BalancerError
 
 
 @click.command("stop", help=VERBS["stop"])
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up waiting after this long.")
+@click.option("--timeout", callback=seconds(), metavar="SECONDS", help="Give up waiting after this long.")
 @json_option("The outcome, as one line of JSON.")
 @config_option
 def verb(config: Path, timeout: float | None, as_json: bool) -> None:

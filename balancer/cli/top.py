@@ -17,6 +17,7 @@ import click
 from balancer.admin.client import Client
 from balancer.cli.command import VERBS, config_option, json_option
 from balancer.cli.running import balancer_of, say_json
+from balancer.cli.seconds import seconds
 from balancer.cli.status import STATE_STYLES, age, port, size, state, summary
 from balancer.errors import BalancerError
 
@@ -47,8 +48,8 @@ class Rates:
 @click.command("top", help=VERBS["top"])
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 60),
-    default=1.0,
+    callback=seconds(0.1, 60.0),
+    default="1",
     show_default=True,
     metavar="SECONDS",
     help="Between two looks.",

@@ -87,6 +87,9 @@ async def test_what_verbs_ask_for(
         (("send", "web", "hello"), 2, "is not JSON"),
         (("send", "web", "1", "--timeout", "3"), 2, "--timeout is how long --wait waits"),
         (("send", "web", "1", "--wait", "--timeout", "0"), 2, "--timeout"),
+        (("send", "web", "1", "--wait", "--timeout", "soon"), 2, "'soon' is not a time; expected seconds"),
+        (("stop", "--timeout", "nan"), 2, "'nan' is not a time"),
+        (("stop", "--timeout", "999d"), 2, "999d is out of range; expected 0s to 366d"),
         (("send", "gone", "1", "--wait"), 1, "there is no 'gone'"),
     ],
 )
@@ -255,7 +258,7 @@ trio.run(main)
     [
         ("0.2", [], 0, "stopped\n"),
         ("0.2", ["--json"], 0, '{"event": "done", "ok": true, "text": "stopped"}\n'),
-        ("9", ["--timeout", "0.1"], 1, ""),
+        ("9", ["--timeout", "100ms"], 1, ""),
         ("9", ["--timeout", "0.1", "--json"], 1, "{"),
     ],
 )
