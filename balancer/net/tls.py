@@ -8,7 +8,7 @@ only its own word that it wants more ends `readable`; and it may have to write b
 """
 
 import ssl
-from socket import MSG_PEEK, socket
+from socket import IPPROTO_TCP, MSG_PEEK, TCP_CORK, socket
 from typing import Any, ClassVar, Final, Protocol
 
 from trio.lowlevel import current_task, wait_task_rescheduled
@@ -174,6 +174,14 @@ class TlsWire(Wire):
         except (OSError, ValueError) as error:
             raise self.fault(error) from None
         return sent
+
+    def send_last(self, data: bytes) -> int:
+        """As `send_now`, for the last words before `close` or `hang_up`: they leave together, with TLS's own last word."""
+        try:
+            self.sock.setsockopt(IPPROTO_TCP, TCP_CORK, 1)
+        except OSError:
+            pass  # no TCP, or gone, which writing will tell
+        return self.send_now(data)
 
     def fault(self, error: Exception) -> Fault:
         """What an error on this wire means."""

@@ -216,6 +216,15 @@ class Wire:
         except OSError as error:
             raise self.fault(error) from None
 
+    def send_last(self, data: bytes) -> int:
+        """As `send_now`, for the last words before `close` or `hang_up`: they leave together, in one packet if they are few."""
+        try:
+            return self.sock.send(data, socket.MSG_MORE)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self.fault(error) from None
+
     async def send(self, data: "bytes | memoryview[int]") -> None:
         """Write all of it. Raises Fault when it breaks or no byte moves for `write_timeout`."""
         sent = self.send_now(data)

@@ -281,7 +281,7 @@ class Client:
             body = upstream.buffer
             if len(body) >= length:
                 message = start + (body if len(body) == length else body[:length])
-                sent = wire.send_now(message)
+                sent = wire.send_now(message) if goes_on else wire.send_last(message)
                 if sent < len(message):
                     await wire.send_rest(message, sent)
                 x.sent = length
