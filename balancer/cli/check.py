@@ -52,6 +52,7 @@ def estimate(wanted: "Sequence[Need]", there: "Room", taken: int = 0) -> Iterato
     """
     from balancer.cli.status import plural, size
     from balancer.settings.memory import peak
+    from balancer.settings.units import format_size  # a limit is shown as the file has it
 
     if not wanted or not there.total:
         return
@@ -64,8 +65,8 @@ def estimate(wanted: "Sequence[Need]", there: "Room", taken: int = 0) -> Iterato
         known = [f"{size(need.measured)} each now"] if need.measured else []
         if need in unknown:
             known += [f"unknown before they run, room for {size(max(0, available - expected) / places)} each"]
-        known += [f"{size(need.limit)} each at most (restart.max_memory)"] if need.limit else []
-        known += [f"killed above {size(need.hard)} each (limits.memory)"] if need.hard else []
+        known += [f"{format_size(need.limit)} each at most (restart.max_memory)"] if need.limit else []
+        known += [f"killed above {format_size(need.hard)} each (limits.memory)"] if need.hard else []
         count = plural(need.backends, "backend", "backends")
         yield f"memory: pool {need.pool}: {count}, {need.backends + need.surge} during a reload; {', '.join(known)}"
     where = "that the cgroup may have" if there.is_limited else "of this machine"

@@ -35,4 +35,4 @@ def _v2(text: str) -> float:
 def _v1(quota: str, period: str) -> float:
     """Two files of microseconds; the quota is -1 without a limit."""
     quota, period = quota.strip(), period.strip()
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else 0.0
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else 0.0

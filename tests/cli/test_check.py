@@ -21,8 +21,8 @@ def test_measured_limited_and_unknown() -> None:
         Need("new", 3, 1),
     ]
     assert list(estimate(wanted, Room(8 * GIB, 5 * GIB))) == [
-        "memory: pool web: 4 backends, 5 during a reload; 100M each now, 500M each at most (restart.max_memory)",
-        "memory: pool api: 2 backends, 4 during a reload; 250M each at most (restart.max_memory)",
+        "memory: pool web: 4 backends, 5 during a reload; 100M each now, 500MiB each at most (restart.max_memory)",
+        "memory: pool api: 2 backends, 4 during a reload; 250MiB each at most (restart.max_memory)",
         # 5 GiB, less 400 and 500 MiB, and the larger surge of 500 MiB, over four.
         "memory: pool new: 3 backends, 4 during a reload; unknown before they run, room for 930M each",
         "memory: 1.4G expected without pool new, 5.0G available, of 8.0G of this machine",
@@ -32,10 +32,10 @@ def test_measured_limited_and_unknown() -> None:
 def test_a_hard_limit_is_the_most_and_not_what_is_expected() -> None:
     wanted = [Need("web", 4, 1, measured=100 * MIB, limit=500 * MIB, hard=GIB), Need("new", 2, 1, hard=GIB)]
     assert list(estimate(wanted, Room(8 * GIB, 5 * GIB))) == [
-        "memory: pool web: 4 backends, 5 during a reload; 100M each now, 500M each at most (restart.max_memory), "
-        "killed above 1.0G each (limits.memory)",
+        "memory: pool web: 4 backends, 5 during a reload; 100M each now, 500MiB each at most (restart.max_memory), "
+        "killed above 1GiB each (limits.memory)",
         "memory: pool new: 2 backends, 3 during a reload; unknown before they run, room for 1.5G each, "
-        "killed above 1.0G each (limits.memory)",
+        "killed above 1GiB each (limits.memory)",
         "memory: 500M expected without pool new, 5.0G available, of 8.0G of this machine",
         "warning: before limits.memory kills them the backends may take 7.0G of memory, and 5.0G are available",
     ]

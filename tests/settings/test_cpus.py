@@ -49,3 +49,9 @@ def test_the_older_kind_of_groups(tmp_path: Path) -> None:
     }
     root = _tree(tmp_path, files)
     assert usable_cpus(root / "fs", root / "own") == 4
+
+
+def test_a_period_of_nothing_is_no_limit(tmp_path: Path) -> None:
+    files = {"own": "4:cpu:/\n", "fs/cpu/cpu.cfs_quota_us": "400000\n", "fs/cpu/cpu.cfs_period_us": "0\n"}
+    root = _tree(tmp_path, files)
+    assert usable_cpus(root / "fs", root / "own") == 16
