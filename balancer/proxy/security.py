@@ -122,4 +122,5 @@ class Security:
 
 def _identity(wire: TlsWire) -> bytes:
     """The field line with the client's certificate, verified by now."""
-    return b"Client-Cert: :%s:\r\n" % base64.b64encode(wire.certificate) if wire.certificate else b""
+    der = wire.certificate
+    return b"Client-Cert: :%s:\r\n" % base64.b64encode(der) if der else b""
