@@ -4,7 +4,6 @@ import select
 import socket
 import ssl
 import struct
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
@@ -19,6 +18,7 @@ from balancer.net.linger import linger
 from balancer.net.poller import Poller
 from balancer.net.tls import TlsWire
 from tests.support.certificates import Authority, server_tls
+from tests.support.packets import data_packets
 
 PATIENCE = 5.0
 
@@ -273,17 +273,12 @@ async def test_drained_is_what_the_kernel_says(authority: Authority) -> None:
 async def test_the_last_words_leave_with_the_end(authority: Authority) -> None:
     """One packet for the answer and TLS's own last word, also where reading goes on."""
     async with connected(authority) as (wire, peer):
-        before = data_packets(peer)
+        before = data_packets(peer.raw.socket)
         assert wire.send_last(b"answer") == 6
         await wire.hang_up()
         assert await peer.stream.receive_some(100) == b"answer"
         assert await peer.stream.receive_some(100) == b""
-        assert data_packets(peer) == before + 1
-
-
-def data_packets(peer: Peer) -> int:
-    """How many with data in them have come (tcpi_data_segs_in)."""
-    return int.from_bytes(peer.raw.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)[152:156], sys.byteorder)
+        assert data_packets(peer.raw.socket) == before + 1
 
 
 async def test_garbage_fails_the_handshake_and_leaves_a_plain_wire(authority: Authority) -> None:

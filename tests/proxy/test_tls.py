@@ -13,6 +13,7 @@ from tests.proxy.ends import PATIENCE, End, Origin, Torn, raw, requests
 from tests.proxy.harness import GET, front
 from tests.proxy.secure import client, handshakes, secure, trusting
 from tests.support.certificates import Authority, Files, server_tls
+from tests.support.packets import data_packets
 
 
 async def test_requests_on_a_kept_connection(authority: Authority, site: Files) -> None:
@@ -29,6 +30,17 @@ async def test_requests_on_a_kept_connection(authority: Authority, site: Files) 
         assert asked.one("x-forwarded-proto") == "https"
         assert "proto=https" in asked.one("forwarded")
         assert handshakes(proxy) == (1, 0, 0)
+
+
+async def test_the_last_answer_leaves_in_one_packet_with_the_end(authority: Authority, site: Files) -> None:
+    async with secure(Origin(), site=site) as proxy, client(proxy, trusting(authority)) as (end, stream):
+        await end.send(GET)
+        await end.response()
+        before = data_packets(stream.transport_stream.socket)
+        await end.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert (await end.response()).status == 200
+        assert await end.closed()
+        assert data_packets(stream.transport_stream.socket) == before + 1
 
 
 async def test_alpn_is_http_1_1(authority: Authority, site: Files) -> None:
